@@ -1,0 +1,90 @@
+//! Idempotency keys: what makes a repeated submit the same submit.
+//!
+//! Keys made here are time-ordered, because random ones scatter over the whole index of a large table.
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// The longest key that a client may choose.
+pub const MAX_KEY: usize = 64;
+
+/// A key as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key([u8; 16]);
+
+impl Key {
+    /// A key that nobody had before.
+    pub fn fresh() -> Key {
+        Key(*Uuid::now_v7().as_bytes())
+    }
+
+    /// The key that a client chose: 1 to [`MAX_KEY`] visible ASCII characters, compared byte for byte. Nothing when it
+    /// is malformed.
+    pub fn chosen(text: &str) -> Option<Key> {
+        if !(1..=MAX_KEY).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return None;
+        }
+        // Only a UUID's canonical form stands for its bytes: in capitals it is another text, and so another key.
+        if let Ok(uuid) = Uuid::try_parse(text)
+            && uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text
+        {
+            return Some(Key(*uuid.as_bytes()));
+        }
+        let mut key = [0; 16];
+        key.copy_from_slice(&Sha256::digest(text)[..16]);
+        Some(Key(key))
+    }
+
+    /// The bytes that are stored.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The key with these stored bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Key> {
+        bytes.try_into().ok().map(Key)
+    }
+}
+
+/// A fresh key in the form that a client sends back, for a form or a script.
+pub fn fresh_text() -> String {
+    Uuid::now_v7().hyphenated().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_made_here_comes_back_as_the_same_key() {
+        let text = fresh_text();
+        assert_eq!(Key::chosen(&text).unwrap().as_bytes(), Uuid::parse_str(&text).unwrap().as_bytes());
+    }
+
+    #[test]
+    fn keys_are_compared_byte_for_byte() {
+        let key = |text: &str| Key::chosen(text).unwrap();
+        let uuid = "0190163d-8694-739b-aea5-966c26f8ad90";
+        assert_eq!(key(uuid), key(uuid));
+        assert_ne!(key(uuid), key(&uuid.to_uppercase()));
+        assert_ne!(key(uuid), key(&uuid.replace('-', "")));
+        assert_ne!(key("a"), key("A"));
+        assert_eq!(key("order-1"), key("order-1"));
+    }
+
+    #[test]
+    fn a_key_is_1_to_64_visible_ascii_characters() {
+        for text in ["!", "~", &"k".repeat(64)] {
+            assert!(Key::chosen(text).is_some(), "{text:?}");
+        }
+        for text in ["", " ", "a b", "é", "a\n", "\u{7f}", &"k".repeat(65)] {
+            assert!(Key::chosen(text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn fresh_keys_are_ordered_by_time() {
+        let keys: Vec<Key> = (0..1000).map(|_| Key::fresh()).collect();
+        assert!(keys.is_sorted());
+    }
+}

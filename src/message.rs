@@ -1,0 +1,154 @@
+//! The domain: what a message is, and what may become one.
+//!
+//! Owns the limits and the validation of text. Knows nothing of HTTP, HTML or SQL, and does no I/O.
+
+use std::fmt;
+
+/// The most characters that the setting for the longest message may allow.
+pub const CEILING_CHARS: usize = 5000;
+
+/// A message as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Position in the board; larger is newer. Gaps are normal.
+    pub id: u64,
+    /// The text as it was sent, or an empty string for a NULL that another program stored.
+    pub text: String,
+    /// When it was stored, or nothing for a row older than the column.
+    pub created_at: Option<Timestamp>,
+    /// When it was last edited, or nothing.
+    pub edited_at: Option<Timestamp>,
+}
+
+/// Text that may be stored: it can only be made by [`NewMessage::parse`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMessage(String);
+
+/// Why a text is not a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalid {
+    /// Nothing is left when surrounding white space is dropped.
+    Empty,
+    /// More characters than the limit, which is given.
+    TooLong(usize),
+    /// A control character other than newline and tab.
+    ControlCharacter,
+}
+
+/// A moment in UTC by the database's clock, with microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timestamp {
+    /// Year of the common era.
+    pub year: u16,
+    /// 1 to 12.
+    pub month: u8,
+    /// 1 to 31.
+    pub day: u8,
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 to 59.
+    pub minute: u8,
+    /// 0 to 59.
+    pub second: u8,
+    /// 0 to 999,999.
+    pub microsecond: u32,
+}
+
+impl NewMessage {
+    /// Makes a message of `raw`: `\r\n` becomes `\n`, surrounding white space goes, and what is left must be
+    /// 1 to `max_chars` characters without control characters other than newline and tab.
+    pub fn parse(raw: &str, max_chars: usize) -> Result<NewMessage, Invalid> {
+        let text = raw.replace("\r\n", "\n");
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(Invalid::Empty);
+        }
+        if text.chars().count() > max_chars {
+            return Err(Invalid::TooLong(max_chars));
+        }
+        if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+            return Err(Invalid::ControlCharacter);
+        }
+        Ok(NewMessage(text.to_owned()))
+    }
+
+    /// The text as it will be stored.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Invalid::Empty => f.write_str("A message needs at least one character."),
+            Invalid::TooLong(max) => write!(f, "A message has at most {max} characters."),
+            Invalid::ControlCharacter => {
+                f.write_str("A message holds no control characters other than newline and tab.")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339, section 5.6, in UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+            self.year, self.month, self.day, self.hour, self.minute, self.second, self.microsecond
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(raw: &str, want: Result<&str, Invalid>) {
+        let got = NewMessage::parse(raw, 10);
+        assert_eq!(got.as_ref().map(NewMessage::as_str).map_err(|e| *e), want);
+    }
+
+    #[test]
+    fn a_message_is_trimmed_and_its_line_ends_are_unified() {
+        check("hello", Ok("hello"));
+        check("  hello \r\n", Ok("hello"));
+        check("a\r\nb\tc", Ok("a\nb\tc"));
+        check("\u{a0}\u{2003}x\u{3000}", Ok("x"));
+    }
+
+    #[test]
+    fn a_message_of_only_white_space_is_empty() {
+        check("", Err(Invalid::Empty));
+        check(" \t\r\n\u{2003}", Err(Invalid::Empty));
+    }
+
+    #[test]
+    fn the_limit_counts_characters_and_not_bytes() {
+        check("😀😀😀😀😀😀😀😀😀😀", Ok("😀😀😀😀😀😀😀😀😀😀"));
+        check("12345678901", Err(Invalid::TooLong(10)));
+        check("  1234567890  ", Ok("1234567890"));
+    }
+
+    #[test]
+    fn control_characters_are_refused_wherever_they_stand() {
+        for c in ['\0', '\u{1}', '\r', '\u{1b}', '\u{7f}', '\u{85}', '\u{9f}'] {
+            check(&format!("a{c}b"), Err(Invalid::ControlCharacter));
+        }
+    }
+
+    #[test]
+    fn text_in_any_script_is_kept_as_it_is() {
+        for text in ["مرحبا", "\u{202e}abc\u{202c}", "<b>&amp;", "'\";--", "a\u{301}"] {
+            check(text, Ok(text));
+        }
+    }
+
+    #[test]
+    fn a_timestamp_is_rfc_3339_with_microseconds() {
+        let t = Timestamp { year: 2051, month: 2, day: 3, hour: 4, minute: 5, second: 6, microsecond: 78 };
+        assert_eq!(t.to_string(), "2051-02-03T04:05:06.000078Z");
+    }
+}
