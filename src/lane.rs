@@ -1,0 +1,252 @@
+//! A queue of jobs that are done in batches by the threads that bring them: group commit, for anything.
+//!
+//! A thread that brings a job to a lane without enough leaders becomes a leader: it takes what is queued, does it as one
+//! batch, and repeats until the queue is empty. Otherwise the job is left to the leaders and the thread goes its way. So no
+//! thread ever waits for another's result. The lane knows nothing of what a job or a seat is.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+/// What a lane does with its batches.
+pub trait Work {
+    /// What is queued. A job carries its own way to report its result.
+    type Job;
+    /// What a leader needs while it leads; a lane has as many leaders as seats.
+    type Seat;
+
+    /// Does a batch and reports on each of its jobs.
+    fn run(&self, seat: &mut Self::Seat, batch: Vec<Self::Job>) -> Verdict;
+
+    /// Reports to jobs that will not be tried, because a batch before them met an [`Verdict::Outage`].
+    fn turn_away(&self, jobs: Vec<Self::Job>);
+}
+
+/// What a batch says about the jobs behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The next batch has every chance.
+    Carry,
+    /// What the lane depends on is gone or does not answer: whoever is queued by now is turned away, so that nobody
+    /// waits for the same time-out twice.
+    Outage,
+}
+
+/// How much a lane takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Jobs that may wait; the lane is full beyond it.
+    pub queue_jobs: usize,
+    /// Bytes of all waiting jobs together; the lane is full beyond it.
+    pub queue_bytes: usize,
+    /// Jobs in one batch.
+    pub batch_jobs: usize,
+    /// Bytes in one batch; a single job may be larger.
+    pub batch_bytes: usize,
+}
+
+/// The queue, its limits and its free seats.
+pub struct Lane<W: Work> {
+    work: W,
+    limits: Limits,
+    state: Mutex<State<W>>,
+}
+
+struct State<W: Work> {
+    queue: VecDeque<(W::Job, usize)>,
+    bytes: usize,
+    seats: Vec<W::Seat>,
+}
+
+impl<W: Work> Lane<W> {
+    /// A lane with one leader at most for each of `seats`.
+    pub fn new(work: W, seats: Vec<W::Seat>, limits: Limits) -> Lane<W> {
+        Lane { work, limits, state: Mutex::new(State { queue: VecDeque::new(), bytes: 0, seats }) }
+    }
+
+    /// What this lane does with its jobs.
+    pub fn work(&self) -> &W {
+        &self.work
+    }
+
+    /// Queues `job`, and leads when a seat is free: then it returns when the queue is empty.
+    /// A full lane gives the job back.
+    pub fn enter(&self, job: W::Job, bytes: usize) -> Result<(), W::Job> {
+        let seat = {
+            let mut state = self.lock();
+            if state.queue.len() >= self.limits.queue_jobs || state.bytes + bytes > self.limits.queue_bytes {
+                return Err(job);
+            }
+            state.queue.push_back((job, bytes));
+            state.bytes += bytes;
+            state.seats.pop()
+        };
+        if let Some(seat) = seat {
+            self.lead(seat);
+        }
+        Ok(())
+    }
+
+    fn lead(&self, mut seat: W::Seat) {
+        let mut state = self.lock();
+        loop {
+            let batch = state.take(self.limits.batch_jobs, self.limits.batch_bytes);
+            if batch.is_empty() {
+                state.seats.push(seat);
+                return;
+            }
+            drop(state);
+            // A panic ends one batch, whose jobs report it as they are dropped; the lane and the thread go on.
+            let verdict = catch_unwind(AssertUnwindSafe(|| self.work.run(&mut seat, batch))).unwrap_or(Verdict::Carry);
+            state = self.lock();
+            if verdict == Verdict::Outage {
+                let jobs = state.take(usize::MAX, usize::MAX);
+                drop(state);
+                self.work.turn_away(jobs);
+                state = self.lock();
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State<W>> {
+        // No user code runs under this lock, so a poisoned state is a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Work> State<W> {
+    fn take(&mut self, max_jobs: usize, max_bytes: usize) -> Vec<W::Job> {
+        let (mut jobs, mut bytes) = (0, 0usize);
+        for (_, size) in self.queue.iter().take(max_jobs) {
+            bytes = bytes.saturating_add(*size);
+            if jobs > 0 && bytes > max_bytes {
+                bytes -= size;
+                break;
+            }
+            jobs += 1;
+        }
+        self.bytes -= bytes;
+        self.queue.drain(..jobs).map(|(job, _)| job).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Arc, Barrier};
+    use std::thread;
+
+    /// Sends each batch it gets, and stops at a gate when it meets job 0.
+    struct Recorder {
+        batches: Mutex<Sender<Vec<u32>>>,
+        turned_away: Mutex<Sender<Vec<u32>>>,
+        gate: Arc<Barrier>,
+        verdict: Verdict,
+    }
+
+    impl Work for Recorder {
+        type Job = u32;
+        type Seat = ();
+
+        fn run(&self, _: &mut (), batch: Vec<u32>) -> Verdict {
+            if batch.contains(&666) {
+                panic!("a job that breaks");
+            }
+            let blocks = batch.contains(&0);
+            self.batches.lock().unwrap().send(batch).unwrap();
+            if blocks {
+                self.gate.wait();
+                self.gate.wait();
+            }
+            self.verdict
+        }
+
+        fn turn_away(&self, jobs: Vec<u32>) {
+            self.turned_away.lock().unwrap().send(jobs).unwrap();
+        }
+    }
+
+    struct Set {
+        lane: Arc<Lane<Recorder>>,
+        batches: Receiver<Vec<u32>>,
+        turned_away: Receiver<Vec<u32>>,
+        gate: Arc<Barrier>,
+    }
+
+    fn lane(limits: Limits, verdict: Verdict) -> Set {
+        let ((to_batches, batches), (to_turned, turned_away)) = (channel(), channel());
+        let gate = Arc::new(Barrier::new(2));
+        let work = Recorder {
+            batches: Mutex::new(to_batches),
+            turned_away: Mutex::new(to_turned),
+            gate: Arc::clone(&gate),
+            verdict,
+        };
+        Set { lane: Arc::new(Lane::new(work, vec![()], limits)), batches, turned_away, gate }
+    }
+
+    const LIMITS: Limits = Limits { queue_jobs: 5, queue_bytes: 100, batch_jobs: 3, batch_bytes: 50 };
+
+    /// Lets one thread lead job 0, runs `meanwhile` while it is busy, and lets it go on.
+    fn while_leading(set: &Set, meanwhile: impl FnOnce()) {
+        let lane = Arc::clone(&set.lane);
+        let leader = thread::spawn(move || lane.enter(0, 1));
+        set.gate.wait();
+        meanwhile();
+        set.gate.wait();
+        leader.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn jobs_that_arrive_while_a_batch_runs_share_the_next_one() {
+        let set = lane(LIMITS, Verdict::Carry);
+        while_leading(&set, || (1..=4).for_each(|job| set.lane.enter(job, 1).unwrap()));
+        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![1, 2, 3], vec![4]]);
+    }
+
+    #[test]
+    fn a_full_lane_gives_the_job_back() {
+        let set = lane(LIMITS, Verdict::Carry);
+        while_leading(&set, || {
+            (1..=5).for_each(|job| set.lane.enter(job, 1).unwrap());
+            assert_eq!(set.lane.enter(6, 1), Err(6));
+        });
+        let set = lane(LIMITS, Verdict::Carry);
+        while_leading(&set, || {
+            set.lane.enter(1, 90).unwrap();
+            assert_eq!(set.lane.enter(2, 11), Err(2));
+            set.lane.enter(3, 10).unwrap();
+        });
+        assert_eq!(set.lane.enter(4, 100), Ok(()), "what was done no longer counts");
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_bytes_but_takes_one_job_of_any_size() {
+        let set = lane(LIMITS, Verdict::Carry);
+        while_leading(&set, || {
+            set.lane.enter(1, 60).unwrap();
+            set.lane.enter(2, 20).unwrap();
+            set.lane.enter(3, 20).unwrap();
+        });
+        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![1], vec![2, 3]]);
+    }
+
+    #[test]
+    fn an_outage_turns_away_whoever_is_queued_by_then() {
+        let set = lane(LIMITS, Verdict::Outage);
+        while_leading(&set, || (1..=4).for_each(|job| set.lane.enter(job, 1).unwrap()));
+        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0]]);
+        assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [vec![1, 2, 3, 4]]);
+        set.lane.enter(5, 1).unwrap();
+        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![5]], "the next one is tried again");
+    }
+
+    #[test]
+    fn a_panic_costs_one_batch_and_not_the_lane() {
+        let set = lane(LIMITS, Verdict::Carry);
+        set.lane.enter(666, 1).unwrap();
+        set.lane.enter(1, 1).unwrap();
+        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![1]]);
+    }
+}
