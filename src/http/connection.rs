@@ -1,0 +1,358 @@
+//! One client's connection: its socket, its unparsed and unsent bytes, its deadline, and every limit on them.
+//!
+//! Yields one complete, checked request at a time; bytes behind it wait until it is answered. Never blocks, and never
+//! decides what an answer says.
+
+use std::io::{self, Read};
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use tiny_http::Method;
+
+use super::budget::Share;
+use super::chunked::Decoder;
+use super::head::{Finder, Framing, Head, Persistence};
+use super::places::Lease;
+use super::reply::{Reply, Wire};
+use super::request::Request;
+use super::{Limits, Refusal};
+use crate::socket::{Interest, Watched};
+
+/// The largest body.
+pub const MAX_BODY: usize = 64 * 1024;
+/// What is still read, and dropped, of a client that has its last answer.
+pub const MAX_DISCARD: usize = 256 * 1024;
+/// Reads in a row from a client that does not end; then its deadline is looked at, and the other clients have their turn.
+const MAX_READS: usize = 8;
+/// How long a client may take to close after its last answer.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection, owned by one thread at a time or parked in the hub.
+pub struct Connection {
+    socket: Watched<TcpStream>,
+    peer: IpAddr,
+    /// The place in the hub; given back when the connection is dropped.
+    pub(super) lease: Lease,
+    share: Share,
+    input: Vec<u8>,
+    finder: Finder,
+    body: Option<Incoming>,
+    wire: Option<Wire>,
+    stage: Stage,
+    answer: Answer,
+    deadline: Instant,
+}
+
+/// A request whose head is here.
+struct Incoming {
+    head: Head,
+    framing: Body,
+}
+
+enum Body {
+    Length(usize),
+    Chunked(Decoder),
+}
+
+/// What a connection is doing while no handler has its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing of a request is here.
+    Idle(Instant),
+    /// A part of a request is here, since then.
+    Receiving(Instant),
+    /// An answer is on its way, since then; the connection is kept or not.
+    Sending(Instant),
+    /// The last answer is out and the sending side is shut; so much may still be discarded.
+    Lingering(usize),
+}
+
+/// What the next answer has to know of its request.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    head_only: bool,
+    persistence: Persistence,
+}
+
+impl Answer {
+    /// The last one on its connection.
+    const LAST: Answer = Answer { head_only: false, persistence: Persistence::Close };
+}
+
+/// What a connection needs next.
+pub(super) enum Next {
+    /// An answer to this.
+    Request(Box<Request>),
+    /// An answer to what did not become a request.
+    Refuse(Refusal, Option<Box<Head>>),
+    /// An event.
+    Wait(Interest),
+    /// To be dropped.
+    Gone,
+}
+
+/// What a deadline that has passed means.
+pub(super) enum Expiry {
+    /// Say 408 and close.
+    Refuse,
+    /// Close.
+    Drop,
+}
+
+impl Connection {
+    pub(super) fn new(
+        socket: Watched<TcpStream>,
+        peer: IpAddr,
+        lease: Lease,
+        share: Share,
+        limits: &Limits,
+    ) -> Connection {
+        let now = Instant::now();
+        Connection {
+            socket,
+            peer,
+            lease,
+            share,
+            input: Vec::new(),
+            finder: Finder::default(),
+            body: None,
+            wire: None,
+            stage: Stage::Idle(now),
+            answer: Answer::LAST,
+            deadline: now + limits.idle_timeout,
+        }
+    }
+
+    /// Goes on as far as it can without blocking: sends, reads into `scratch`, and parses.
+    pub(super) fn advance(&mut self, scratch: &mut [u8]) -> Next {
+        if self.wire.is_some() {
+            match self.flush() {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Wait(Interest::Write),
+                Err(_) => return Next::Gone,
+            }
+        }
+        match self.stage {
+            Stage::Lingering(left) => return self.discard(left, scratch),
+            // A client that always has more to read is never parked long enough to be found by the hub.
+            Stage::Receiving(_) if Instant::now() >= self.deadline => {
+                self.abandon();
+                return Next::Refuse(Refusal::TimedOut, None);
+            }
+            Stage::Receiving(_) | Stage::Idle(_) | Stage::Sending(_) => {}
+        }
+        for _ in 0..MAX_READS {
+            if let Some(next) = self.parse() {
+                return next;
+            }
+            match (&*self.socket).read(scratch) {
+                Ok(0) => return Next::Gone,
+                Ok(n) => {
+                    self.input.extend_from_slice(&scratch[..n]);
+                    if matches!(self.stage, Stage::Idle(_)) {
+                        self.stage = Stage::Receiving(Instant::now());
+                    }
+                    if n < scratch.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Wait(Interest::Read),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Next::Gone,
+            }
+        }
+        // Others have their turn before this one goes on.
+        self.parse().unwrap_or(Next::Wait(Interest::Read))
+    }
+
+    /// Takes the answer to the request that [`Connection::advance`] yielded, and sends what the socket takes of it.
+    /// `keep` is false when the service is ending. Gives what the connection needs next, which is never a request: the
+    /// bytes behind this one are left to the thread that gets its event.
+    pub(super) fn send(&mut self, reply: Reply, lines: &[&str], keep: bool) -> Next {
+        if !keep {
+            self.answer.persistence = Persistence::Close;
+        }
+        let connection = match self.answer.persistence {
+            Persistence::Close => "Connection: close\r\n",
+            Persistence::Keep => "",
+            Persistence::KeepAndTell => "Connection: keep-alive\r\n",
+        };
+        self.wire = Some(reply.into_wire(&[lines, &[connection]].concat(), self.answer.head_only));
+        self.stage = Stage::Sending(Instant::now());
+        match self.flush() {
+            Ok(()) if self.input.is_empty() => Next::Wait(Interest::Read),
+            Ok(()) => Next::Wait(Interest::Write),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Next::Wait(Interest::Write),
+            Err(_) => Next::Gone,
+        }
+    }
+
+    /// Takes what it holds from the budget of all connections. False when there is not enough left of it.
+    pub(super) fn charge(&mut self) -> bool {
+        if self.input.is_empty() && self.body.is_none() {
+            self.input = Vec::new();
+        }
+        let decoded = match &self.body {
+            Some(Incoming { framing: Body::Chunked(decoder), .. }) => decoder.decoded(),
+            Some(Incoming { framing: Body::Length(_), .. }) | None => 0,
+        };
+        let unsent = self.wire.as_ref().map_or(0, Wire::unsent);
+        self.share.resize(self.input.capacity() + decoded + unsent)
+    }
+
+    /// How much it holds of the budget and for how long: what makes room first is what is largest here.
+    pub(super) fn burden(&self, now: Instant) -> u128 {
+        let since = match self.stage {
+            Stage::Idle(since) | Stage::Receiving(since) | Stage::Sending(since) => since,
+            Stage::Lingering(_) => now,
+        };
+        self.share.bytes() as u128 * now.saturating_duration_since(since).as_micros()
+    }
+
+    /// Arms the socket and sets the deadline.
+    pub(super) fn park(&mut self, interest: Interest, limits: &Limits) -> io::Result<()> {
+        self.deadline = match self.stage {
+            Stage::Idle(since) => since + limits.idle_timeout,
+            Stage::Receiving(since) => since + limits.request_timeout,
+            Stage::Sending(since) => since + limits.write_timeout,
+            // Set once, when lingering began.
+            Stage::Lingering(_) => self.deadline,
+        };
+        self.arm(interest)
+    }
+
+    /// The other end.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// Asks for an event.
+    pub(super) fn arm(&self, interest: Interest) -> io::Result<()> {
+        self.socket.arm(self.lease.place(), interest)
+    }
+
+    /// When nothing of a request is here: since when.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Idle(since) => Some(since),
+            Stage::Receiving(_) | Stage::Sending(_) | Stage::Lingering(_) => None,
+        }
+    }
+
+    /// What to do now when the deadline has passed at `now`.
+    pub(super) fn expired(&self, now: Instant) -> Option<Expiry> {
+        if now < self.deadline {
+            return None;
+        }
+        match self.stage {
+            Stage::Receiving(_) => Some(Expiry::Refuse),
+            Stage::Idle(_) | Stage::Sending(_) | Stage::Lingering(_) => Some(Expiry::Drop),
+        }
+    }
+
+    /// Gives up the request that did not arrive in time: what is sent next is the last answer.
+    pub(super) fn abandon(&mut self) {
+        self.body = None;
+        self.answer = Answer::LAST;
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let Some(wire) = &mut self.wire else { return Ok(()) };
+        wire.write_to(&*self.socket)?;
+        self.wire = None;
+        if self.body.is_some() {
+            // It was `100 Continue`.
+            return Ok(());
+        }
+        let now = Instant::now();
+        if self.answer.persistence != Persistence::Close {
+            self.stage = if self.input.is_empty() { Stage::Idle(now) } else { Stage::Receiving(now) };
+        } else {
+            // Closing at once would reset the connection if the client still sends, and the reset may overtake the answer
+            // (RFC 9112, section 9.6).
+            self.socket.shutdown(Shutdown::Write)?;
+            self.input = Vec::new();
+            self.stage = Stage::Lingering(MAX_DISCARD);
+            self.deadline = now + LINGER;
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self, mut left: usize, scratch: &mut [u8]) -> Next {
+        loop {
+            match (&*self.socket).read(scratch) {
+                Ok(0) => return Next::Gone,
+                Ok(n) if n >= left => return Next::Gone,
+                Ok(n) => left -= n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Next::Gone,
+            }
+        }
+        self.stage = Stage::Lingering(left);
+        Next::Wait(Interest::Read)
+    }
+
+    /// What the bytes that are here amount to; nothing while more of them are needed.
+    fn parse(&mut self) -> Option<Next> {
+        match self.try_parse() {
+            Ok(next) => next,
+            Err((refusal, head)) => {
+                let head_only = head.as_ref().is_some_and(|head| head.method == Method::Head);
+                self.body = None;
+                self.answer = Answer { head_only, ..Answer::LAST };
+                Some(Next::Refuse(refusal, head))
+            }
+        }
+    }
+
+    fn try_parse(&mut self) -> Result<Option<Next>, (Refusal, Option<Box<Head>>)> {
+        if self.body.is_none() {
+            let Some(length) = self.finder.find(&mut self.input).map_err(|refusal| (refusal, None))? else {
+                return Ok(None);
+            };
+            let head = Head::parse(&self.input[..length]).map_err(|refusal| (refusal, None))?;
+            self.input.drain(..length);
+            self.finder = Finder::default();
+            let framing = match head.framing {
+                Framing::Length(length) if length > MAX_BODY as u64 => {
+                    return Err((Refusal::BodyTooLarge, Some(Box::new(head))));
+                }
+                Framing::Length(length) => Body::Length(length as usize),
+                Framing::Chunked => Body::Chunked(Decoder::new(MAX_BODY)),
+            };
+            let expects_continue = head.expects_continue && head.framing != Framing::Length(0);
+            self.body = Some(Incoming { head, framing });
+            if expects_continue && self.input.is_empty() {
+                self.wire = Some(Wire::go_on());
+                match self.flush() {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return Ok(Some(Next::Wait(Interest::Write)));
+                    }
+                    Err(_) => return Ok(Some(Next::Gone)),
+                }
+            }
+        }
+        let Some(mut incoming) = self.body.take() else { return Ok(None) };
+        let body = match &mut incoming.framing {
+            Body::Length(0) => Some(Vec::new()),
+            Body::Length(length) if self.input.len() < *length => None,
+            Body::Length(length) => {
+                let behind = self.input.split_off(*length);
+                Some(std::mem::replace(&mut self.input, behind))
+            }
+            Body::Chunked(decoder) => match decoder.feed(&mut self.input) {
+                Ok(body) => body,
+                Err(refusal) => return Err((refusal, Some(Box::new(incoming.head)))),
+            },
+        };
+        let Some(body) = body else {
+            self.body = Some(incoming);
+            return Ok(None);
+        };
+        let head = incoming.head;
+        self.answer = Answer { head_only: head.method == Method::Head, persistence: head.persistence };
+        Ok(Some(Next::Request(Box::new(Request { head, body, peer: self.peer }))))
+    }
+}

@@ -1,0 +1,403 @@
+//! The hub: one poller for all sockets, the listener too, and equal workers that take turns to wait on it.
+//!
+//! The worker whose turn it is waits for events or for the next look at the deadlines, takes one, passes the turn on, and
+//! handles it itself (leader and followers): there is no hand-over between threads on the way of a request. Workers never
+//! block on a socket; what can't go on is parked until its event. The hub knows nothing of what a request means.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{debug, error, warn};
+use polling::{Events, Poller};
+use rustix::io::Errno;
+
+use super::budget::Budget;
+use super::connection::{Connection, Expiry, Next};
+use super::places::Places;
+use super::reply::Reply;
+use super::request::RequestId;
+use super::responder::Responder;
+use super::{Refusal, Service};
+use crate::socket::{Interest, Watched};
+
+/// What connections may take, and how long.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at once.
+    pub max_connections: usize,
+    /// For a whole request to arrive.
+    pub request_timeout: Duration,
+    /// For a kept connection to say nothing.
+    pub idle_timeout: Duration,
+    /// For an answer to be taken.
+    pub write_timeout: Duration,
+}
+
+/// Places beyond [`Limits::max_connections`], for connections that are told 503 and closed.
+pub const SPARE_PLACES: usize = 64;
+/// What all connections together may hold of half-read requests and half-sent answers; beyond it the one that holds the
+/// most for the longest is closed.
+pub const HELD_BYTES: usize = 32 * 1024 * 1024;
+/// How often the deadlines are looked at, which is how late a time-out may be.
+const SWEEP: Duration = Duration::from_millis(200);
+/// How long the workers sleep when there is no connection.
+const EMPTY_PAUSE: Duration = Duration::from_secs(1);
+/// Events taken from the poller at once; the workers share them.
+const EVENTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+/// Connections accepted in a row before the worker lets others at the listener.
+const ACCEPTS: usize = 64;
+/// A worker's buffer for what it reads.
+const SCRATCH: usize = 16 * 1024;
+/// The listener's key; connections have their place's number.
+const LISTENER: usize = usize::MAX - 1;
+/// The answer when there is no descriptor for anything else.
+const NO_DESCRIPTOR: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// Where a parked connection is; empty while a thread has it.
+type Place = Mutex<Option<Box<Connection>>>;
+
+/// All connections and the turn.
+pub struct Hub {
+    itself: Weak<Hub>,
+    poller: Arc<Poller>,
+    service: Box<dyn Service>,
+    limits: Limits,
+    /// Lines that every answer has, each with its CRLF.
+    common: String,
+    turn: Mutex<Turn>,
+    listener: Mutex<Option<Watched<TcpListener>>>,
+    parked: Box<[Place]>,
+    places: Arc<Places>,
+    budget: Arc<Budget>,
+    /// Given up for a moment to accept, and close, a connection when no other descriptor is left.
+    reserve: Mutex<Option<File>>,
+    closing: AtomicBool,
+    process: u32,
+    requests: AtomicU64,
+}
+
+/// What the worker whose turn it is works with.
+struct Turn {
+    events: Events,
+    ready: VecDeque<usize>,
+    next_sweep: Instant,
+}
+
+enum Task {
+    Accept,
+    Connection(usize),
+    Sweep,
+}
+
+impl Hub {
+    /// A hub that listens on `listener` and serves `service`; `common` are headers that every answer has.
+    pub fn new(
+        listener: TcpListener,
+        service: Box<dyn Service>,
+        limits: Limits,
+        common: &[(&str, &str)],
+    ) -> io::Result<Arc<Hub>> {
+        let poller = Arc::new(Poller::new()?);
+        listener.set_nonblocking(true)?;
+        let listener = Watched::new(listener, &poller)?;
+        listener.arm(LISTENER, Interest::Read)?;
+        let total = limits.max_connections + SPARE_PLACES;
+        let turn = Turn { events: Events::with_capacity(EVENTS), ready: VecDeque::new(), next_sweep: Instant::now() };
+        Ok(Arc::new_cyclic(|itself| Hub {
+            itself: Weak::clone(itself),
+            poller,
+            service,
+            limits,
+            common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
+            turn: Mutex::new(turn),
+            listener: Mutex::new(Some(listener)),
+            parked: (0..total).map(|_| Mutex::new(None)).collect(),
+            places: Places::new(total),
+            budget: Budget::new(HELD_BYTES),
+            reserve: Mutex::new(open_reserve()),
+            closing: AtomicBool::new(false),
+            process: RandomState::new().hash_one(0u8) as u32,
+            requests: AtomicU64::new(0),
+        }))
+    }
+
+    /// Starts `workers` threads, which live as long as the process.
+    pub fn start(self: &Arc<Hub>, workers: usize) -> io::Result<()> {
+        for number in 0..workers {
+            let hub = Arc::clone(self);
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || hub.work())?;
+        }
+        Ok(())
+    }
+
+    /// Ends accepting, lets idle connections go and the others after their next answer, and calls `on_empty` when the
+    /// last one is gone.
+    pub fn close(&self, on_empty: impl FnOnce() + Send + 'static) {
+        self.closing.store(true, Ordering::SeqCst);
+        drop(lock(&self.listener).take());
+        self.places.when_empty(Box::new(on_empty));
+        for place in &self.parked {
+            if let Some(connection) = &*lock(place)
+                && connection.idle_since().is_some()
+            {
+                // A worker looks once more for a request that is just arriving.
+                let _ = connection.arm(Interest::Write);
+            }
+        }
+    }
+
+    /// What is served.
+    pub fn service(&self) -> &dyn Service {
+        &*self.service
+    }
+
+    /// Sends `reply` on a connection whose request it answers.
+    pub(super) fn finish(&self, mut connection: Box<Connection>, reply: Reply, id: &RequestId) {
+        let id = format!("X-Request-Id: {}\r\n", id.as_str());
+        let keep = !self.closing.load(Ordering::SeqCst);
+        match connection.send(reply, &[&self.common, &id], keep) {
+            Next::Wait(interest) => self.park(connection, interest),
+            Next::Request(_) | Next::Refuse(..) | Next::Gone => {}
+        }
+    }
+
+    fn work(&self) {
+        let mut scratch = vec![0; SCRATCH].into_boxed_slice();
+        loop {
+            let task = match lock(&self.turn).next(&self.poller, self.places.are_empty()) {
+                Ok(task) => task,
+                Err(error) => {
+                    error!("waiting for sockets failed: {error}");
+                    continue;
+                }
+            };
+            let done = catch_unwind(AssertUnwindSafe(|| match task {
+                Task::Accept => self.accept(),
+                Task::Connection(place) => self.event(place, &mut scratch),
+                Task::Sweep => self.sweep(),
+            }));
+            if done.is_err() {
+                error!("a worker met a panic; its connection is closed and the worker goes on");
+            }
+        }
+    }
+
+    fn event(&self, place: usize, scratch: &mut [u8]) {
+        // Nothing there: another worker has it, and arms it again; or the event is that of a connection that is gone.
+        let Some(connection) = lock(&self.parked[place]).take() else { return };
+        self.drive(connection, scratch);
+    }
+
+    fn drive(&self, mut connection: Box<Connection>, scratch: &mut [u8]) {
+        match connection.advance(scratch) {
+            Next::Request(request) => {
+                let id = self.name(request.head.value("x-request-id"));
+                let Some(hub) = self.itself.upgrade() else { return };
+                let responder = Responder::new(hub, connection, id, &request.head);
+                self.service.respond(*request, responder);
+            }
+            Next::Refuse(refusal, head) => {
+                let id = self.name(head.as_ref().and_then(|head| head.value("x-request-id")));
+                let reply = self.service.refuse(refusal, head.as_deref());
+                debug!("{} refused: {refusal:?}", id.as_str());
+                self.finish(connection, reply, &id);
+            }
+            Next::Wait(interest) => self.park(connection, interest),
+            Next::Gone => {}
+        }
+    }
+
+    fn park(&self, mut connection: Box<Connection>, interest: Interest) {
+        while !connection.charge() {
+            // Unless it is the heaviest itself.
+            if !self.evict_heaviest(connection.burden(Instant::now())) {
+                debug!("a connection to {} is closed: no room for what it holds", connection.peer());
+                return;
+            }
+        }
+        // Armed and put down under one lock: the event finds the connection, and `close` finds what it has to end.
+        let mut place = lock(&self.parked[connection.lease.place()]);
+        let ends = self.closing.load(Ordering::SeqCst) && connection.idle_since().is_some();
+        if !ends && connection.park(interest, &self.limits).is_ok() {
+            *place = Some(connection);
+        }
+    }
+
+    /// Closes the parked connection that weighs most on the budget, if it weighs more than this.
+    fn evict_heaviest(&self, than: u128) -> bool {
+        let now = Instant::now();
+        let burden = |place: &Place| lock(place).as_ref().map_or(0, |connection| connection.burden(now));
+        let Some((heaviest, place)) = self.parked.iter().map(|place| (burden(place), place)).max_by_key(|h| h.0) else {
+            return false;
+        };
+        if heaviest <= than {
+            return false;
+        }
+        if let Some(connection) = lock(place).take_if(|connection| connection.burden(now) > than) {
+            debug!("a connection to {} is closed: it holds too much for too long", connection.peer());
+        }
+        true
+    }
+
+    fn accept(&self) {
+        let guard = lock(&self.listener);
+        let Some(listener) = &*guard else { return };
+        for _ in 0..ACCEPTS {
+            let error = match listener.accept() {
+                Ok((socket, peer)) => {
+                    self.admit(socket, peer);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match (error.kind(), Errno::from_io_error(&error)) {
+                (ErrorKind::WouldBlock, _) => break,
+                (_, Some(Errno::MFILE | Errno::NFILE)) => match self.accept_without_descriptor(listener, &error) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    // The next look at the deadlines arms the listener again.
+                    Err(_) => return,
+                },
+                (_, Some(Errno::NOBUFS | Errno::NOMEM)) => {
+                    warn!("connections can't be accepted: {error}");
+                    return;
+                }
+                // The client went away before it was accepted, in one of many ways.
+                (_, _) => {}
+            }
+        }
+        self.listen_on(listener);
+    }
+
+    fn listen_on(&self, listener: &Watched<TcpListener>) {
+        if let Err(error) = listener.arm(LISTENER, Interest::Read) {
+            error!("the listener can't be waited for: {error}");
+        }
+    }
+
+    fn admit(&self, socket: TcpStream, peer: SocketAddr) {
+        let full = self.places.left() <= SPARE_PLACES && !self.evict_longest_idle();
+        let Some(lease) = self.places.lease() else { return };
+        if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_err() {
+            return;
+        }
+        let Ok(socket) = Watched::new(socket, &self.poller) else { return };
+        let peer = canonical(peer.ip());
+        let mut connection = Box::new(Connection::new(socket, peer, lease, self.budget.share(), &self.limits));
+        if full {
+            connection.abandon();
+            self.finish(connection, self.service.refuse(Refusal::Overloaded, None), &self.name(None));
+        } else {
+            self.park(connection, Interest::Read);
+        }
+    }
+
+    /// No descriptor is left: accepts with the reserve's. The connection that has been idle longest makes room for the new
+    /// one; when none is idle the new one is told so, instead of waiting in silence. `WouldBlock` when nobody waits, of
+    /// which the system says nothing while there is no descriptor.
+    fn accept_without_descriptor(&self, listener: &TcpListener, cause: &io::Error) -> io::Result<()> {
+        let mut reserve = lock(&self.reserve);
+        if reserve.is_none() {
+            // Somebody else took its descriptor meanwhile.
+            self.evict_longest_idle();
+        }
+        drop(reserve.take());
+        let accepted = listener.accept();
+        if accepted.is_ok() && self.evict_longest_idle() {
+            *reserve = open_reserve();
+            drop(reserve);
+            return accepted.map(|(socket, peer)| self.admit(socket, peer));
+        }
+        let told = accepted.map(|(mut socket, _)| {
+            warn!("a connection can't be accepted: {cause}");
+            let _ = socket.set_nonblocking(true);
+            let _ = socket.write_all(NO_DESCRIPTOR);
+            // What is unread when it is closed would reset the connection, and the answer might be lost.
+            let _ = socket.read(&mut [0; 4096]);
+        });
+        *reserve = open_reserve();
+        told
+    }
+
+    fn evict_longest_idle(&self) -> bool {
+        let idle = |place: &Place| lock(place).as_ref().and_then(|c| c.idle_since());
+        let longest =
+            self.parked.iter().filter_map(|place| idle(place).map(|since| (since, place))).min_by_key(|l| l.0);
+        let Some((_, place)) = longest else { return false };
+        // Unless it has become busy meanwhile, and then another look would find another one.
+        drop(lock(place).take_if(|connection| connection.idle_since().is_some()));
+        true
+    }
+
+    fn sweep(&self) {
+        // Also when an earlier attempt to accept failed, or met a panic.
+        if let Some(listener) = &*lock(&self.listener) {
+            self.listen_on(listener);
+        }
+        let now = Instant::now();
+        for place in &self.parked {
+            let mut guard = lock(place);
+            match guard.as_ref().and_then(|connection| connection.expired(now)) {
+                None => {}
+                Some(Expiry::Drop) => drop(guard.take()),
+                Some(Expiry::Refuse) => {
+                    let Some(mut connection) = guard.take() else { continue };
+                    drop(guard);
+                    connection.abandon();
+                    self.finish(connection, self.service.refuse(Refusal::TimedOut, None), &self.name(None));
+                }
+            }
+        }
+    }
+
+    fn name(&self, sent: Option<&str>) -> RequestId {
+        sent.and_then(RequestId::sane)
+            .unwrap_or_else(|| RequestId::numbered(self.process, self.requests.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+impl Turn {
+    fn next(&mut self, poller: &Poller, empty: bool) -> io::Result<Task> {
+        loop {
+            match self.ready.pop_front() {
+                Some(LISTENER) => return Ok(Task::Accept),
+                Some(place) => return Ok(Task::Connection(place)),
+                None => {}
+            }
+            let now = Instant::now();
+            if now >= self.next_sweep {
+                self.next_sweep = now + SWEEP;
+                return Ok(Task::Sweep);
+            }
+            self.events.clear();
+            // Without connections there is no deadline to look at; but one may be accepted just now.
+            let pause = if empty { EMPTY_PAUSE } else { self.next_sweep - now };
+            poller.wait(&mut self.events, Some(pause))?;
+            self.ready.extend(self.events.iter().map(|event| event.key));
+        }
+    }
+}
+
+/// An IPv4 client of a socket that takes both families has its IPv4 address.
+fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+fn open_reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// A panic under one of the hub's locks leaves nothing half-changed behind, so poison says nothing.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

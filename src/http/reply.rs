@@ -1,0 +1,245 @@
+//! Answers: a head that `tiny_http` prints, a body that many answers may share, and the bytes of both on their way out.
+
+use std::io::{self, IoSlice, Write};
+use std::sync::Arc;
+
+use tiny_http::{HTTPVersion, Header, Response, StatusCode};
+
+/// An answer that does not know yet which request it goes to; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    status: u16,
+    /// What `tiny_http` printed: status line, headers and the empty line.
+    head: Arc<[u8]>,
+    /// Lines of this answer alone, each with its CRLF.
+    lines: String,
+    body: Body,
+}
+
+/// The bytes behind the head.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// None.
+    Empty,
+    /// One piece, shared by all who get it.
+    Whole(Arc<Vec<u8>>),
+    /// Two shared pieces with something of this answer alone between them.
+    Spliced {
+        /// The shared first piece.
+        before: Arc<Vec<u8>>,
+        /// What stands between.
+        own: String,
+        /// The shared last piece.
+        after: Arc<Vec<u8>>,
+    },
+}
+
+/// An answer that is being written.
+#[derive(Debug)]
+pub(super) struct Wire {
+    head: Vec<u8>,
+    body: Body,
+    position: usize,
+    length: usize,
+}
+
+impl Reply {
+    /// An answer with these headers, which must be ASCII and, as a matter of `tiny_http`'s, neither `Connection` nor
+    /// `Content-Length`: the first is the connection's, the second follows from `body`.
+    pub fn new(status: u16, headers: &[(&str, &str)], body: Body) -> Reply {
+        let server = ("Server", env!("CARGO_PKG_NAME"));
+        let headers = headers
+            .iter()
+            .chain([&server])
+            // A header that is not ASCII can't be sent; all of ours are, and a test of each route sees them.
+            .filter_map(|(name, value)| Header::from_bytes(name.as_bytes(), value.as_bytes()).ok())
+            .collect();
+        // No body for the printer, only its length: bodies are shared, and go out beside the head.
+        let mut head = Vec::with_capacity(512);
+        let printed = Response::new(StatusCode(status), headers, io::empty(), Some(body.len()), None)
+            // Beyond its threshold it would go chunked.
+            .with_chunked_threshold(usize::MAX)
+            // No request headers, so that a TE there can't turn chunking on either.
+            .raw_print(&mut head, HTTPVersion(1, 1), &[], true, None);
+        debug_assert!(printed.is_ok(), "a Vec takes all that is written to it");
+        if status == 204 {
+            // RFC 9110, section 8.6: no Content-Length in a 204, which tiny_http gives it.
+            remove_line(&mut head, b"Content-Length: ");
+        }
+        Reply { status, head: head.into(), lines: String::new(), body }
+    }
+
+    /// Adds a header of this answer alone, without printing the others again.
+    pub fn with_line(mut self, name: &str, value: &str) -> Reply {
+        self.lines.push_str(name);
+        self.lines.push_str(": ");
+        self.lines.push_str(value);
+        self.lines.push_str("\r\n");
+        self
+    }
+
+    /// Puts `own` between the pieces of a spliced body, in place of text of the same length.
+    pub fn with_own(mut self, text: String) -> Reply {
+        if let Body::Spliced { own, .. } = &mut self.body {
+            debug_assert_eq!(own.len(), text.len(), "the head is printed already");
+            *own = text;
+        }
+        self
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Bytes of the body.
+    pub fn body_length(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The bytes to send: `lines`, each with its CRLF, go in behind the status line, because `tiny_http` drops
+    /// `Connection`, and because the rest of the head may be shared. `head_only` leaves the body out.
+    pub(super) fn into_wire(self, lines: &[&str], head_only: bool) -> Wire {
+        let status_line = self.head.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let (first, rest) = self.head.split_at(status_line);
+        let own: usize = lines.iter().map(|line| line.len()).sum();
+        let mut head = Vec::with_capacity(self.head.len() + self.lines.len() + own);
+        head.extend_from_slice(first);
+        lines.iter().for_each(|line| head.extend_from_slice(line.as_bytes()));
+        head.extend_from_slice(self.lines.as_bytes());
+        head.extend_from_slice(rest);
+        let body = if head_only { Body::Empty } else { self.body };
+        Wire { length: head.len() + body.len(), head, body, position: 0 }
+    }
+}
+
+impl Body {
+    /// A body of one piece.
+    pub fn whole(bytes: impl Into<Vec<u8>>) -> Body {
+        Body::Whole(Arc::new(bytes.into()))
+    }
+
+    fn len(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+
+    fn parts(&self) -> [&[u8]; 3] {
+        match self {
+            Body::Empty => [&[], &[], &[]],
+            Body::Whole(bytes) => [bytes, &[], &[]],
+            Body::Spliced { before, own, after } => [before, own.as_bytes(), after],
+        }
+    }
+}
+
+impl Wire {
+    /// `HTTP/1.1 100 Continue`, which `tiny_http` would give a date and a length.
+    pub(super) fn go_on() -> Wire {
+        let head = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
+        Wire { length: head.len(), head, body: Body::Empty, position: 0 }
+    }
+
+    /// Bytes that are not written yet.
+    pub(super) fn unsent(&self) -> usize {
+        self.length - self.position
+    }
+
+    /// Writes until all is written or the socket blocks, which is the error `WouldBlock`.
+    pub(super) fn write_to(&mut self, mut socket: impl Write) -> io::Result<()> {
+        while self.position < self.length {
+            let [a, b, c] = self.body.parts();
+            let mut skip = self.position;
+            let mut slices = [IoSlice::new(&[]); 4];
+            let mut used = 0;
+            for part in [self.head.as_slice(), a, b, c] {
+                if skip < part.len() {
+                    slices[used] = IoSlice::new(&part[skip..]);
+                    used += 1;
+                    skip = 0;
+                } else {
+                    skip -= part.len();
+                }
+            }
+            match socket.write_vectored(&slices[..used]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.position += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove_line(head: &mut Vec<u8>, name: &[u8]) {
+    let mut lines = head.split_inclusive(|b| *b == b'\n').filter(|line| !line.starts_with(name));
+    let kept: Vec<u8> = lines.by_ref().flatten().copied().collect();
+    *head = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a few bytes at a time, as a slow client's socket does.
+    struct Trickle(Vec<u8>);
+
+    impl Write for Trickle {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let n = bytes.len().min(7);
+            self.0.extend_from_slice(&bytes[..n]);
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn print(reply: Reply, lines: &[&str], head_only: bool) -> String {
+        let mut wire = reply.into_wire(lines, head_only);
+        let length = wire.unsent();
+        let mut out = Trickle(Vec::new());
+        wire.write_to(&mut out).unwrap();
+        assert_eq!((out.0.len(), wire.unsent()), (length, 0));
+        String::from_utf8(out.0).unwrap()
+    }
+
+    #[test]
+    fn own_lines_stand_behind_the_status_line() {
+        let reply = Reply::new(200, &[("Content-Type", "text/plain")], Body::whole("hello")).with_line("A", "b");
+        let out = print(reply, &["Connection: close\r\n"], false);
+        assert!(out.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\nA: b\r\n"), "{out}");
+        assert!(out.contains("\r\nServer: twotier\r\n") && out.contains("\r\nDate: "), "{out}");
+        assert!(out.contains("\r\nContent-Length: 5\r\n") && out.ends_with("\r\n\r\nhello"), "{out}");
+    }
+
+    #[test]
+    fn a_spliced_body_is_sent_in_order_and_counted_whole() {
+        let part = |text: &str| Arc::new(text.as_bytes().to_vec());
+        let body = Body::Spliced { before: part("before "), own: "own".to_owned(), after: part(" after") };
+        let out = print(Reply::new(200, &[], body), &[], false);
+        assert!(out.contains("Content-Length: 16\r\n") && out.ends_with("\r\n\r\nbefore own after"), "{out}");
+    }
+
+    #[test]
+    fn head_has_the_length_of_the_body_that_it_leaves_out() {
+        let out = print(Reply::new(200, &[], Body::whole("hello")), &[], true);
+        assert!(out.contains("Content-Length: 5\r\n") && out.ends_with("\r\n\r\n"), "{out}");
+    }
+
+    #[test]
+    fn a_204_has_no_length() {
+        let out = print(Reply::new(204, &[("Allow", "GET")], Body::Empty), &[], false);
+        assert!(
+            !out.contains("Content-Length") && out.contains("Allow: GET\r\n") && out.ends_with("\r\n\r\n"),
+            "{out}"
+        );
+    }
+
+    #[test]
+    fn a_large_body_is_not_chunked() {
+        let out = print(Reply::new(200, &[], Body::whole(vec![b'x'; 100_000])), &[], false);
+        assert!(out.contains("Content-Length: 100000\r\n") && !out.contains("Transfer-Encoding"));
+    }
+}

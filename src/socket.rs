@@ -1,0 +1,75 @@
+//! Sockets, where libraries leave something to us that has to be done right: the only `unsafe` code of the project.
+//!
+//! - `Poller::add` is unsafe because a source must be deleted from the poller before it is dropped. [`Watched`] owns its
+//!   source and does that, so that nobody else can forget it.
+//! - The `mysql` crate sets a connection's time-outs once, before it says hello, and gives the raw descriptor of its
+//!   socket alone to change them: [`limit_waiting`].
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use polling::{Event, Poller};
+use socket2::SockRef;
+
+/// A socket in a poller; taken out of it on drop.
+pub(crate) struct Watched<S: AsFd> {
+    source: S,
+    poller: Arc<Poller>,
+}
+
+/// Bounds how long reading from and writing to `connection` may block; never less than a millisecond, as zero would mean
+/// for ever.
+pub(crate) fn limit_waiting(connection: &impl AsRawFd, limit: Option<Duration>) -> io::Result<()> {
+    let limit = limit.map(|limit| limit.max(Duration::from_millis(1)));
+    // SAFETY: the descriptor is open while its owner is borrowed, and the borrow made of it ends before.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(connection.as_raw_fd()) };
+    let socket = SockRef::from(&borrowed);
+    socket.set_read_timeout(limit)?;
+    socket.set_write_timeout(limit)
+}
+
+/// What a parked socket waits for. It is told once, then has to be armed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// There is something to read, a new connection, or the end of the stream.
+    Read,
+    /// There is room to write.
+    Write,
+}
+
+impl<S: AsFd + AsRawFd> Watched<S> {
+    /// Puts `source`, which must not block, into `poller` without an interest.
+    pub(crate) fn new(source: S, poller: &Arc<Poller>) -> io::Result<Watched<S>> {
+        // SAFETY: the source is owned by what is returned, which deletes it from this poller before it drops it.
+        unsafe { poller.add(&source, Event::none(0))? };
+        Ok(Watched { source, poller: Arc::clone(poller) })
+    }
+
+    /// Asks for one event called `key`.
+    pub(crate) fn arm(&self, key: usize, interest: Interest) -> io::Result<()> {
+        let event = match interest {
+            Interest::Read => Event::readable(key),
+            Interest::Write => Event::writable(key),
+        };
+        self.poller.modify(self.source.as_fd(), event)
+    }
+}
+
+impl<S: AsFd> Deref for Watched<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.source
+    }
+}
+
+impl<S: AsFd> Drop for Watched<S> {
+    fn drop(&mut self) {
+        // It can only fail for a source that is not in the poller, and then there is nothing to undo.
+        let _ = self.poller.delete(self.source.as_fd());
+    }
+}
