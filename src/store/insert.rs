@@ -1,0 +1,210 @@
+//! Storing messages, each exactly once: one statement and one commit for a batch, and the id of each of its rows.
+//!
+//! The same statement may run twice when the first outcome is unknown; the unique key keeps it from storing twice. Ids are
+//! found by key, never counted from the first one: a duplicate in the batch would shift them all.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use mysql::Value;
+use mysql::prelude::Queryable;
+
+use super::error::Error;
+use super::messages::{execute, fold, message, number};
+use super::seat::Seat;
+use super::session::Session;
+pub use crate::key::Key;
+use crate::message::{Message, NewMessage};
+
+const IDS: &str = "SELECT id, submit_key FROM messages WHERE id >= ? ORDER BY id LIMIT ?";
+const TAKE_BACK: &str = "DELETE FROM messages WHERE id = ? AND submit_key = ?";
+
+/// A message to store.
+#[derive(Debug)]
+pub struct NewRow<'a> {
+    /// What tells this submit from all others.
+    pub key: Key,
+    /// The text.
+    pub text: &'a NewMessage,
+    /// The key was made here, so that nobody else can have stored a row with it.
+    pub key_is_ours: bool,
+    /// The stored message is wanted, and not only its id.
+    pub full: bool,
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is stored and committed.
+    Stored {
+        /// Its id.
+        id: u64,
+        /// The stored message, when it was wanted.
+        message: Option<Message>,
+    },
+    /// Its key had been stored before, with this message.
+    Replayed(Message),
+    /// Its key had been stored before, with this message, whose text is another one.
+    KeyReused(Message),
+    /// It is not stored, or nobody knows.
+    Failed(Error),
+}
+
+impl Outcome {
+    /// Why it is not stored, when nobody can say that it is.
+    pub fn failure(&self) -> Option<&Error> {
+        match self {
+            Outcome::Failed(cause) => Some(cause),
+            Outcome::Stored { .. } | Outcome::Replayed(_) | Outcome::KeyReused(_) => None,
+        }
+    }
+}
+
+impl Seat {
+    /// Stores `rows`, whose keys must differ, and says what became of each, in their order.
+    pub fn insert(&mut self, rows: &[NewRow<'_>]) -> Vec<Outcome> {
+        match self.run(|session, unheard| insert(session, rows, unheard)) {
+            Ok(outcomes) => outcomes,
+            // One of them is to blame; the others shall not pay for it.
+            Err(Error::Refused(_)) if rows.len() > 1 => self.insert_one_by_one(rows),
+            Err(error) => rows.iter().map(|_| Outcome::Failed(error.clone())).collect(),
+        }
+    }
+
+    fn insert_one_by_one(&mut self, rows: &[NewRow<'_>]) -> Vec<Outcome> {
+        let mut outage = None;
+        let mut one = |row: &NewRow<'_>| {
+            if let Some(error) = &outage {
+                return Outcome::Failed(Error::clone(error));
+            }
+            let outcomes = self.run(|session, unheard| insert(session, std::slice::from_ref(row), unheard));
+            match outcomes.map(|mut outcomes| outcomes.pop()) {
+                Ok(Some(outcome)) => outcome,
+                Ok(None) => Outcome::Failed(Error::Refused("an insert without an outcome".to_owned())),
+                Err(error) => {
+                    outage = Some(error.clone()).filter(Error::is_outage);
+                    Outcome::Failed(error)
+                }
+            }
+        };
+        rows.iter().map(&mut one).collect()
+    }
+}
+
+fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<Vec<Outcome>, mysql::Error> {
+    let connection = session.next()?;
+    connection.query_drop(statement(rows, connection.no_backslash_escape()))?;
+    let (inserted, first) = (connection.affected_rows(), connection.last_insert_id());
+    // IGNORE makes a duplicate a warning, and bad data too: then what is stored has to be compared with what was sent.
+    let sound = inserted + u64::from(connection.warnings()) == rows.len() as u64;
+    let all_new = sound && inserted == rows.len() as u64;
+
+    let ids = match rows {
+        [row] if all_new => HashMap::from([(row.key, first)]),
+        _ if all_new => new_ids(session, first, rows.len())?,
+        _ => HashMap::new(),
+    };
+    let unclear: Vec<Key> =
+        rows.iter().filter(|row| row.full || !ids.contains_key(&row.key)).map(|row| row.key).collect();
+    let mut stored = stored(session, &unclear)?;
+
+    rows.iter()
+        .map(|row| {
+            let Some(message) = stored.remove(&row.key) else {
+                return Ok(match ids.get(&row.key) {
+                    // Deleted since, when it was wanted in full: it was stored all the same.
+                    Some(id) => Outcome::Stored { id: *id, message: None },
+                    None => Outcome::Failed(Error::Refused("the row is not there after the insert".to_owned())),
+                });
+            };
+            let same = message.text == row.text.as_str();
+            let new = ids.contains_key(&row.key) || inserted > 0 && message.id >= first;
+            // After an attempt with an unknown outcome, the row that is there is most likely that attempt's.
+            if same && (new || unheard) {
+                return Ok(Outcome::Stored { id: message.id, message: row.full.then_some(message) });
+            }
+            if same || message.edited_at.is_some() {
+                return Ok(Outcome::Replayed(message));
+            }
+            // With a key that a client chose it may be somebody else's row, which came in at the same time.
+            if row.key_is_ours {
+                execute(session, TAKE_BACK, (message.id, row.key.as_bytes().as_slice()))?;
+                let reason = "the database stored another text than it was sent; it was taken back".to_owned();
+                return Ok(Outcome::Failed(Error::Refused(reason)));
+            }
+            Ok(Outcome::KeyReused(message))
+        })
+        .collect()
+}
+
+/// The keys and ids of the `count` rows from `first` on; other writers' rows may be among them, and ours behind them.
+fn new_ids(session: &mut Session, first: u64, count: usize) -> Result<HashMap<Key, u64>, mysql::Error> {
+    fold(session, IDS, (first, count as u64), HashMap::with_capacity(count), |ids, mut row| {
+        if let Some(key) = key(row.take(1)) {
+            ids.insert(key, number(row.take(0)));
+        }
+    })
+}
+
+/// The stored messages with these keys.
+fn stored(session: &mut Session, keys: &[Key]) -> Result<HashMap<Key, Message>, mysql::Error> {
+    let Some(last) = keys.last() else { return Ok(HashMap::new()) };
+    // Filled up to a power of two with a repeated key, so that a few prepared statements serve all sizes.
+    let places = keys.len().next_power_of_two();
+    let filled = keys.iter().chain(std::iter::repeat(last)).take(places);
+    let params: Vec<Value> = filled.map(|key| Value::Bytes(key.as_bytes().to_vec())).collect();
+    let select = format!(
+        "SELECT id, message, created_at, edited_at, submit_key FROM messages WHERE submit_key IN (?{}) \
+         ORDER BY id LIMIT {places}",
+        ", ?".repeat(places - 1)
+    );
+    fold(session, &select, params, HashMap::with_capacity(keys.len()), |stored, mut row| {
+        if let Some(key) = key(row.take(4)) {
+            stored.insert(key, message(row));
+        }
+    })
+}
+
+fn key(value: Option<Value>) -> Option<Key> {
+    match value {
+        Some(Value::Bytes(bytes)) => Key::from_bytes(&bytes),
+        Some(_) | None => None,
+    }
+}
+
+/// The insert as text: a prepared one would be another statement for each size of a batch.
+fn statement(rows: &[NewRow<'_>], no_backslash_escape: bool) -> String {
+    let text: usize = rows.iter().map(|row| row.text.as_str().len() + 48).sum();
+    let mut sql = String::with_capacity(64 + text);
+    sql.push_str("INSERT IGNORE INTO messages (message, submit_key) VALUES ");
+    for (at, row) in rows.iter().enumerate() {
+        sql.push_str(if at == 0 { "('" } else { ",('" });
+        for c in row.text.as_str().chars() {
+            match c {
+                '\'' => sql.push_str("''"),
+                '\\' if !no_backslash_escape => sql.push_str("\\\\"),
+                c => sql.push(c),
+            }
+        }
+        // Writing to a string can't fail.
+        let _ = write!(sql, "',X'{:032x}')", u128::from_be_bytes(*row.key.as_bytes()));
+    }
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_quoted_as_the_session_reads_it() {
+        let text = NewMessage::parse("it's a \\ \"test\"; -- 😀", 100).unwrap();
+        let key = Key::from_bytes(&[0xab; 16]).unwrap();
+        let rows = [NewRow { key, text: &text, key_is_ours: true, full: false }];
+        let hex = "ab".repeat(16);
+        let head = "INSERT IGNORE INTO messages (message, submit_key) VALUES";
+        let want = format!("{head} ('it''s a \\\\ \"test\"; -- 😀',X'{hex}')");
+        assert_eq!(statement(&rows, false), want);
+        assert_eq!(statement(&rows, true), want.replace("\\\\", "\\"));
+    }
+}

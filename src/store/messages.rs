@@ -1,0 +1,128 @@
+//! Reading, editing and deleting messages: the statements, and the mapping of their rows.
+
+use mysql::prelude::Queryable;
+use mysql::{Params, Row, Value};
+
+use super::error::Error;
+use super::seat::Seat;
+use super::session::Session;
+use crate::message::{Message, NewMessage, Timestamp};
+
+const NEWEST: &str = "SELECT id, message, created_at, edited_at FROM messages ORDER BY id DESC LIMIT ?";
+const BEFORE: &str = "SELECT id, message, created_at, edited_at FROM messages WHERE id < ? ORDER BY id DESC LIMIT ?";
+const AFTER: &str = "SELECT id, message, created_at, edited_at FROM messages WHERE id > ? ORDER BY id LIMIT ?";
+const BY_ID: &str = "SELECT id, message, created_at, edited_at FROM messages WHERE id = ? ORDER BY id LIMIT 1";
+const REPLACE: &str = "UPDATE messages SET message = ?, edited_at = UTC_TIMESTAMP(6) WHERE id = ?";
+const REMOVE: &str = "DELETE FROM messages WHERE id = ?";
+const PROBE: &str = "SELECT id, message, created_at, edited_at FROM messages ORDER BY id LIMIT 1";
+
+impl Seat {
+    /// The newest `limit` messages, newest first.
+    pub fn newest(&mut self, limit: usize) -> Result<Vec<Message>, Error> {
+        self.run(|session, _| read(session, NEWEST, (limit as u64,)))
+    }
+
+    /// The newest `limit` messages with an id below `id`, newest first.
+    pub fn before(&mut self, id: u64, limit: usize) -> Result<Vec<Message>, Error> {
+        self.run(|session, _| read(session, BEFORE, (id, limit as u64)))
+    }
+
+    /// The oldest `limit` messages with an id above `id`, oldest first.
+    pub fn after(&mut self, id: u64, limit: usize) -> Result<Vec<Message>, Error> {
+        self.run(|session, _| read(session, AFTER, (id, limit as u64)))
+    }
+
+    /// The message with this id.
+    pub fn by_id(&mut self, id: u64) -> Result<Option<Message>, Error> {
+        self.run(|session, _| Ok(read(session, BY_ID, (id,))?.pop()))
+    }
+
+    /// Gives the message with this id another text. Nothing when there is none.
+    pub fn replace(&mut self, id: u64, text: &NewMessage) -> Result<Option<Message>, Error> {
+        self.run(|session, _| {
+            execute(session, REPLACE, (text.as_str(), id))?;
+            Ok(read(session, BY_ID, (id,))?.pop())
+        })
+    }
+
+    /// Deletes the message with this id. False when there was none.
+    pub fn remove(&mut self, id: u64) -> Result<bool, Error> {
+        // An attempt whose answer was lost may have deleted it.
+        self.run(|session, unheard| execute(session, REMOVE, (id,)).map(|affected| affected > 0 || unheard))
+    }
+
+    /// Whether the table can be read, with all the columns that are needed.
+    pub fn probe(&mut self) -> Result<(), Error> {
+        self.run(|session, _| read(session, PROBE, ()).map(drop))
+    }
+}
+
+/// Runs a prepared statement that selects id, message, created_at and edited_at.
+pub(super) fn read(
+    session: &mut Session,
+    statement: &str,
+    params: impl Into<Params>,
+) -> Result<Vec<Message>, mysql::Error> {
+    fold(session, statement, params, Vec::new(), |messages, row| messages.push(message(row)))
+}
+
+/// Runs a prepared statement, and puts each of its rows into `result`.
+pub(super) fn fold<T>(
+    session: &mut Session,
+    statement: &str,
+    params: impl Into<Params>,
+    result: T,
+    mut put: impl FnMut(&mut T, Row),
+) -> Result<T, mysql::Error> {
+    // Prepared once for a connection; the first time it is a round trip of its own.
+    let statement = session.next()?.prep(statement)?;
+    session.next()?.exec_fold(&statement, params, result, |mut result, row| {
+        put(&mut result, row);
+        result
+    })
+}
+
+/// Runs a prepared statement without rows, and gives the number of rows that it changed.
+pub(super) fn execute(session: &mut Session, statement: &str, params: impl Into<Params>) -> Result<u64, mysql::Error> {
+    let statement = session.next()?.prep(statement)?;
+    let connection = session.next()?;
+    connection.exec_drop(&statement, params)?;
+    Ok(connection.affected_rows())
+}
+
+pub(super) fn message(mut row: Row) -> Message {
+    Message {
+        id: number(row.take(0)),
+        text: text(row.take(1)),
+        created_at: row.take(2).and_then(timestamp),
+        edited_at: row.take(3).and_then(timestamp),
+    }
+}
+
+/// An id, which is signed in a table that began as another program's.
+pub(super) fn number(value: Option<Value>) -> u64 {
+    match value {
+        Some(Value::UInt(id)) => id,
+        Some(Value::Int(id)) => u64::try_from(id).unwrap_or(0),
+        Some(_) | None => 0,
+    }
+}
+
+fn text(value: Option<Value>) -> String {
+    match value {
+        // Taken over as it is; it was checked by the database, whose column has a character set.
+        Some(Value::Bytes(bytes)) => {
+            String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        }
+        Some(_) | None => String::new(),
+    }
+}
+
+fn timestamp(value: Value) -> Option<Timestamp> {
+    match value {
+        Value::Date(year, month, day, hour, minute, second, microsecond) => {
+            Some(Timestamp { year, month, day, hour, minute, second, microsecond })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,18 @@
+//! The database: the only module that knows SQL and the `mysql` crate.
+//!
+//! [`servers`] finds a server, [`session`] opens a connection to it, a [`seat`] keeps it one connection to it and decides what an error means, [`messages`] and
+//! [`insert`] hold the statements, [`schema`] creates and upgrades the table. Nothing here knows HTTP.
+
+pub mod error;
+pub mod insert;
+pub mod messages;
+pub mod schema;
+pub mod seat;
+pub mod servers;
+pub mod session;
+
+pub use error::{ConnectError, Error};
+pub use insert::{Key, NewRow, Outcome};
+pub use seat::{Seat, Timeouts};
+pub use servers::{Host, Servers};
+pub use session::{Account, Encryption};

@@ -1,0 +1,302 @@
+//! The table: created when it is missing, and brought up from the Flask app's shape, step by step and without loss.
+//!
+//! Each step is chosen by looking at the table, so several replicas may do this at once: who comes second looks again. No
+//! statement that changes the table runs when its shape is right. Statements here have no time-out; a large table takes
+//! as long as it takes.
+
+use std::collections::HashMap;
+
+use mysql::prelude::Queryable;
+
+use super::error::Error;
+use super::seat::Seat;
+use super::session::Session;
+
+/// Creates the table; the same file that a database container runs and that people read.
+pub const MESSAGE_SQL: &str = include_str!("../../message.sql");
+
+const COLUMNS: &str = "SELECT column_name, column_type, column_default, character_set_name, extra \
+    FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'messages' \
+    ORDER BY ordinal_position LIMIT 1000";
+const UNIQUE_KEYS: &str = "SELECT index_name, GROUP_CONCAT(column_name ORDER BY seq_in_index) \
+    FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = 'messages' AND non_unique = 0 \
+    GROUP BY index_name ORDER BY index_name LIMIT 1000";
+const VERSION: &str = "SELECT VERSION() LIMIT 1";
+
+/// The table as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// As it should be.
+    Right,
+    /// Not there.
+    Missing,
+    /// There, and this has to be done next.
+    Needs(Step),
+    /// Not a table that this service can use; the words say why.
+    Foreign(String),
+}
+
+/// A step of the upgrade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Columns are missing. They begin as NULL, so that old rows keep no time.
+    AddColumns(Vec<&'static str>),
+    /// New rows, also those of other programs, do not get their time yet.
+    SetDefault,
+    /// The submit key is not unique yet.
+    AddKey,
+    /// The text can't be as long as a message may be.
+    Widen,
+    /// The text can't hold every character yet.
+    Convert,
+}
+
+/// A database product and its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// As the server says it.
+    pub text: String,
+    /// Whether it is one that this service runs on.
+    pub supported: bool,
+}
+
+struct Column {
+    kind: String,
+    default: Option<String>,
+    charset: Option<String>,
+    extra: String,
+}
+
+/// Steps that are tried before giving up; far more than there are.
+const MAX_STEPS: usize = 50;
+/// The added columns and their types, in the order in which they stand in `message.sql`.
+const ADDED: [(&str, &str); 3] =
+    [("created_at", "datetime(6)"), ("edited_at", "datetime(6)"), ("submit_key", "binary(16)")];
+
+impl Seat {
+    /// What the server is.
+    pub fn version(&mut self) -> Result<Version, Error> {
+        self.run(|session, _| Ok(Version::of(session.next()?.query_first(VERSION)?.unwrap_or_default())))
+    }
+
+    /// How the table looks.
+    pub fn shape(&mut self) -> Result<Shape, Error> {
+        self.run(|session, _| look(session))
+    }
+
+    /// Creates or upgrades the table until its shape is right; `report` is told of each step before it is taken.
+    pub fn prepare_table(&mut self, report: impl Fn(&str)) -> Result<(), Error> {
+        for _ in 0..MAX_STEPS {
+            match self.shape()? {
+                Shape::Right => return Ok(()),
+                Shape::Foreign(reason) => return Err(Error::Refused(reason)),
+                Shape::Missing => {
+                    report("creating the table");
+                    self.take_step(&statements(MESSAGE_SQL))?;
+                }
+                Shape::Needs(step) => {
+                    report(step.describe());
+                    self.take_step(&[step.statement()])?;
+                }
+            }
+        }
+        Err(Error::Refused("the table messages does not get into shape; is another program changing it?".to_owned()))
+    }
+
+    fn take_step(&mut self, statements: &[String]) -> Result<(), Error> {
+        self.run(|session, _| {
+            for statement in statements {
+                match session.next()?.query_drop(statement) {
+                    Ok(()) => {}
+                    // The table, the column or the key is there: another replica was faster.
+                    Err(mysql::Error::MySqlError(error)) if matches!(error.code, 1050 | 1060 | 1061) => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Step {
+    fn describe(&self) -> &'static str {
+        match self {
+            Step::AddColumns(_) => "adding columns to the table",
+            Step::SetDefault => "having new rows get their time",
+            Step::AddKey => "adding the submit key to the table",
+            Step::Widen => "making room for long messages",
+            Step::Convert => "converting the table to utf8mb4",
+        }
+    }
+
+    fn statement(&self) -> String {
+        match self {
+            Step::AddColumns(names) => {
+                let added = ADDED.iter().filter(|(name, _)| names.contains(name));
+                let columns: Vec<_> = added.map(|(name, kind)| format!("ADD COLUMN {name} {kind} NULL")).collect();
+                format!("ALTER TABLE messages {}", columns.join(", "))
+            }
+            Step::SetDefault => {
+                "ALTER TABLE messages ALTER COLUMN created_at SET DEFAULT (UTC_TIMESTAMP(6))".to_owned()
+            }
+            Step::AddKey => "ALTER TABLE messages ADD UNIQUE KEY submit_key (submit_key)".to_owned(),
+            Step::Widen => "ALTER TABLE messages MODIFY message TEXT NULL".to_owned(),
+            // It widens the column where the text could grow beyond it, so that nothing is cut.
+            Step::Convert => "ALTER TABLE messages CONVERT TO CHARACTER SET utf8mb4".to_owned(),
+        }
+    }
+}
+
+impl Version {
+    fn of(text: String) -> Version {
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        let found = (next(), next(), next());
+        let oldest = if text.contains("MariaDB") { (10, 5, 0) } else { (8, 0, 13) };
+        Version { supported: found >= oldest, text }
+    }
+}
+
+/// Looks at the table.
+fn look(session: &mut Session) -> Result<Shape, mysql::Error> {
+    type Description = (String, String, Option<String>, Option<String>, Option<String>);
+    let columns: Vec<Description> = session.next()?.query(COLUMNS)?;
+    let columns: HashMap<String, Column> = columns
+        .into_iter()
+        .map(|(name, kind, default, charset, extra)| {
+            let extra = extra.unwrap_or_default().to_ascii_lowercase();
+            (name.to_ascii_lowercase(), Column { kind: kind.to_ascii_lowercase(), default, charset, extra })
+        })
+        .collect();
+    let keys: Vec<(String, String)> = session.next()?.query(UNIQUE_KEYS)?;
+    let keys: Vec<String> = keys.into_iter().map(|(_, columns)| columns.to_ascii_lowercase()).collect();
+    Ok(judge(&columns, &keys))
+}
+
+fn judge(columns: &HashMap<String, Column>, unique_keys: &[String]) -> Shape {
+    if columns.is_empty() {
+        return Shape::Missing;
+    }
+    let foreign = |name: &str, found: &str, want: &str| {
+        Shape::Foreign(format!(
+            "the table messages is not one of ours: its column {name} is {found}, and should be {want}"
+        ))
+    };
+    let (Some(id), Some(message)) = (columns.get("id"), columns.get("message")) else {
+        return Shape::Foreign("the table messages is not one of ours: it has no columns id and message".to_owned());
+    };
+    if !id.kind.contains("int") || !unique_keys.iter().any(|key| key == "id") {
+        return foreign("id", &id.kind, "an integer and a unique key");
+    }
+    if !id.extra.contains("auto_increment") {
+        return foreign("id", "without AUTO_INCREMENT", "with it");
+    }
+    if !message.kind.contains("text") && !message.kind.contains("char") {
+        return foreign("message", &message.kind, "text");
+    }
+    for (name, kind) in ADDED {
+        if let Some(column) = columns.get(name)
+            && column.kind != kind
+        {
+            return foreign(name, &column.kind, kind);
+        }
+    }
+    let missing: Vec<_> = ADDED.iter().map(|(name, _)| *name).filter(|name| !columns.contains_key(*name)).collect();
+    if !missing.is_empty() {
+        return Shape::Needs(Step::AddColumns(missing));
+    }
+    let default = columns.get("created_at").and_then(|column| column.default.as_deref());
+    if !default.is_some_and(|default| default.to_ascii_lowercase().contains("utc_timestamp")) {
+        return Shape::Needs(Step::SetDefault);
+    }
+    if !unique_keys.iter().any(|key| key == "submit_key") {
+        return Shape::Needs(Step::AddKey);
+    }
+    if message.kind.contains("char") || message.kind == "tinytext" {
+        return Shape::Needs(Step::Widen);
+    }
+    if message.charset.as_deref() != Some("utf8mb4") {
+        return Shape::Needs(Step::Convert);
+    }
+    Shape::Right
+}
+
+/// The statements of an SQL file of ours: no semicolon stands inside one.
+fn statements(sql: &str) -> Vec<String> {
+    let code: Vec<&str> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    code.join("\n").split(';').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect()
+}
+
+/// What a look at the server's settings and at our rights says, for a person.
+#[derive(Debug, Clone)]
+pub struct Grants {
+    /// `SHOW GRANTS`, a line each.
+    pub lines: Vec<String>,
+    /// `innodb_flush_log_at_trx_commit`.
+    pub flush_log: String,
+}
+
+impl Seat {
+    /// The rights of this user, and whether commits are durable.
+    pub fn grants(&mut self) -> Result<Grants, Error> {
+        self.run(|session, _| {
+            let lines = session.next()?.query("SHOW GRANTS")?;
+            let flush_log: Option<String> =
+                session.next()?.query_first("SELECT @@innodb_flush_log_at_trx_commit LIMIT 1")?;
+            Ok(Grants { lines, flush_log: flush_log.unwrap_or_default() })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_sql_is_split_into_what_it_says() {
+        let statements = statements(MESSAGE_SQL);
+        assert_eq!(statements.len(), 2);
+        assert_eq!(statements[0], "SET NAMES utf8mb4");
+        assert!(statements[1].starts_with("CREATE TABLE IF NOT EXISTS messages ("), "{}", statements[1]);
+        assert!(
+            MESSAGE_SQL.lines().find(|line| !line.is_empty() && !line.starts_with("--")) == Some("SET NAMES utf8mb4;")
+        );
+    }
+
+    #[test]
+    fn versions_are_told_apart() {
+        let supported = |text: &str| Version::of(text.to_owned()).supported;
+        for text in
+            ["8.0.13", "8.4.0", "9.7.4", "10.5.0-MariaDB", "10.11.19-MariaDB-0+deb12u1", "11.8.6-MariaDB-ubu2404"]
+        {
+            assert!(supported(text), "{text}");
+        }
+        for text in ["5.7.44", "8.0.12", "10.4.34-MariaDB", "5.5.68-MariaDB", ""] {
+            assert!(!supported(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_somebody_else_is_left_alone() {
+        let columns = |list: &[(&str, &str)]| -> HashMap<String, Column> {
+            let column = |kind: &str| Column {
+                kind: kind.trim_end_matches(" auto_increment").to_owned(),
+                default: None,
+                charset: Some("utf8mb4".to_owned()),
+                extra: kind.to_owned(),
+            };
+            list.iter().map(|(name, kind)| ((*name).to_owned(), column(kind))).collect()
+        };
+        let id = ["id".to_owned()];
+        let foreign = |list: &[(&str, &str)], keys: &[String]| matches!(judge(&columns(list), keys), Shape::Foreign(_));
+        let number = ("id", "int(11) auto_increment");
+        assert!(foreign(&[("uuid", "char(36)"), ("message", "text")], &id));
+        assert!(foreign(&[("id", "char(36)"), ("message", "text")], &id));
+        assert!(foreign(&[number, ("message", "text")], &[]), "an id that is not unique");
+        assert!(foreign(&[("id", "int"), ("message", "text")], &id), "an id that nobody counts up");
+        assert!(foreign(&[number, ("message", "blob")], &id));
+        assert!(foreign(&[number, ("message", "text"), ("created_at", "timestamp")], &id));
+        assert!(!foreign(&[number, ("message", "varchar(255)")], &id));
+        assert_eq!(judge(&HashMap::new(), &[]), Shape::Missing);
+    }
+}

@@ -1,0 +1,152 @@
+//! A seat: one connection to the database, for one leader of a lane, and what is done when a statement fails.
+//!
+//! After any error that is not the server's own error packet the connection never serves again: its answer may still be
+//! in the pipe, and the next client would read it. The crate's pool is not used: it opens connections while it holds its
+//! lock, so that all leaders would wait in a row for a server that hangs, and it knows one address.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::error::{Error, Failure, words};
+use super::servers::Servers;
+use super::session::Session;
+use crate::retry::jitter;
+use log::{info, warn};
+
+/// How long the database may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For a session, over all servers and addresses together.
+    pub connect: Duration,
+    /// For a statement, with the session that has to be opened for it; none for those that may take as long as they need.
+    pub statement: Option<Duration>,
+}
+
+/// A connection that is opened when it is needed and kept while it is sound.
+pub struct Seat {
+    servers: Arc<Servers>,
+    timeouts: Timeouts,
+    session: Option<Session>,
+}
+
+/// The first pause between attempts at a statement that met a lock.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// Attempts at a statement that met a lock or a server that takes no writes.
+const MAX_ATTEMPTS: u32 = 6;
+
+impl Timeouts {
+    /// Seconds that a statement may wait for a row lock: less than for the statement, because a statement whose client
+    /// gave up goes on waiting, and keeps the locks it has.
+    pub(super) fn lock_wait(&self) -> Option<u64> {
+        self.statement.map(|statement| (statement.as_secs_f64().ceil() as u64).saturating_sub(1).max(1))
+    }
+}
+
+impl Seat {
+    /// A seat without a connection yet.
+    pub fn new(servers: Arc<Servers>, timeouts: Timeouts) -> Seat {
+        Seat { servers, timeouts, session: None }
+    }
+
+    /// Runs `statements`, again where that is safe and has a chance: they must mean the same when they are run twice.
+    /// They are told whether an earlier attempt may have succeeded unheard. All of it, the session that may have to be
+    /// opened too, is over when the statement's time is.
+    pub(super) fn run<T>(
+        &mut self,
+        mut statements: impl FnMut(&mut Session, bool) -> Result<T, mysql::Error>,
+    ) -> Result<T, Error> {
+        let end = self.timeouts.statement.map(|statement| Instant::now() + statement);
+        let mut unheard = false;
+        for attempt in 1.. {
+            let mut session = self.session(end)?;
+            let server = session.server;
+            let error = match statements(&mut session, unheard) {
+                Ok(result) => {
+                    self.session = Some(session);
+                    return Ok(result);
+                }
+                Err(error) => error,
+            };
+            let failure = Failure::of(&error);
+            let hopeless =
+                attempt >= MAX_ATTEMPTS || end.is_some_and(|end| Instant::now() + self.needs(failure) >= end);
+            match failure {
+                Failure::Refused => {
+                    self.session = Some(session);
+                    return Err(Error::refused(&error));
+                }
+                Failure::TimedOut => {
+                    self.servers.avoid(server);
+                    return Err(Error::TimedOut);
+                }
+                Failure::Lost if unheard || hopeless => {
+                    self.servers.avoid(server);
+                    return Err(Error::Lost(words(&error)));
+                }
+                Failure::Lost => {
+                    unheard = true;
+                    info!("the connection to {server} is lost ({}); trying once more", words(&error));
+                }
+                Failure::Transient | Failure::LockWait => {
+                    self.session = Some(session);
+                    if hopeless {
+                        return Err(Error::Busy(words(&error)));
+                    }
+                    warn!("trying a statement again after: {}", words(&error));
+                    thread::sleep(jitter(FIRST_PAUSE * attempt));
+                }
+                Failure::WrongServer => {
+                    self.servers.avoid(server);
+                    if hopeless {
+                        return Err(Error::Busy(words(&error)));
+                    }
+                    warn!("{server} is not the one to talk to ({}); trying the next server", words(&error));
+                    thread::sleep(jitter(FIRST_PAUSE * attempt));
+                }
+            }
+        }
+        Err(Error::TimedOut)
+    }
+
+    /// The session that is there, if it is still one with the right server, or a new one.
+    fn session(&mut self, end: Option<Instant>) -> Result<Session, Error> {
+        let kept = self.session.take().filter(|kept| kept.generation().is_some_and(|g| self.servers.is_current(g)));
+        let mut session = match kept {
+            Some(kept) => kept,
+            None => {
+                let left = end.map_or(self.timeouts.connect, |end| end.saturating_duration_since(Instant::now()));
+                let limit = left.min(self.timeouts.connect);
+                self.servers.connect(limit, self.timeouts.lock_wait()).map_err(Error::NoSession)?
+            }
+        };
+        session.begin(end);
+        Ok(session)
+    }
+
+    /// What has to be left of a statement's time for another attempt.
+    fn needs(&self, failure: Failure) -> Duration {
+        match failure {
+            // It may wait for the lock as long again; given up earlier, it would go on waiting without us.
+            Failure::LockWait => Duration::from_secs(self.timeouts.lock_wait().unwrap_or(0)),
+            Failure::Transient | Failure::WrongServer | Failure::Lost | Failure::TimedOut | Failure::Refused => {
+                Duration::ZERO
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_given_up_before_the_statement_is() {
+        let wait =
+            |ms: u64| Timeouts { connect: Duration::ZERO, statement: Some(Duration::from_millis(ms)) }.lock_wait();
+        assert_eq!(wait(5000), Some(4));
+        assert_eq!(wait(2500), Some(2));
+        assert_eq!(wait(1000), Some(1), "the database counts in whole seconds");
+        assert_eq!(Timeouts { connect: Duration::ZERO, statement: None }.lock_wait(), None);
+    }
+}

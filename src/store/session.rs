@@ -1,0 +1,167 @@
+//! A session with one server: who we are, how it is encrypted, and how long each of its round trips may wait.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mysql::{Conn, Opts, OptsBuilder, SslOpts};
+
+use crate::socket::limit_waiting;
+
+/// Who we are to the database.
+#[derive(Clone)]
+pub struct Account {
+    /// User name.
+    pub user: String,
+    /// Password, if there is one.
+    pub password: Option<String>,
+    /// The database with the table.
+    pub database: String,
+    /// How the connection is encrypted.
+    pub encryption: Encryption,
+}
+
+/// How a connection to the database is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Encryption {
+    /// Not at all.
+    Disabled,
+    /// With whoever answers: the certificate is not checked.
+    Required,
+    /// With a server whose certificate and name hold against the built-in roots and, if there is one, this file's.
+    Verify(Option<PathBuf>),
+}
+
+/// A connection, and which server it goes to.
+pub(super) struct Session {
+    connection: Conn,
+    /// The other end.
+    pub(super) server: SocketAddr,
+    /// The generation of servers that it belongs to; none for a server that takes no writes, which is used once.
+    generation: Option<u64>,
+    /// When the work that it is used for has to be done.
+    end: Option<Instant>,
+    /// What its socket waits for an answer.
+    patience: Option<Duration>,
+}
+
+/// Silence on a connection after which the system asks whether the other end is still there.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// How long what was sent may stay unacknowledged by the other end's system before the connection counts as broken.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a login waits for the server at most: the greeting, two rounds of authentication, the first statement.
+const LOGIN_WAITS: u32 = 4;
+/// The largest packet that the crate takes or sends; the server's own limit is the one that matters, and asking for it
+/// would cost a round trip per connection.
+const MAX_PACKET: usize = 64 * 1024 * 1024;
+
+impl Account {
+    /// Opens a session with the server called `name` at `address`. `share` bounds the connect, and the login;
+    /// statements wait for row locks for `lock_wait` seconds.
+    pub(super) fn open(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        share: Duration,
+        lock_wait: Option<u64>,
+    ) -> Result<Conn, mysql::Error> {
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        let share = share.max(Duration::from_millis(1) * LOGIN_WAITS);
+        // Acknowledged means committed, also where somebody has turned that off for everybody.
+        let init = match lock_wait {
+            Some(wait) => format!("SET SESSION autocommit = 1, innodb_lock_wait_timeout = {wait}"),
+            None => "SET SESSION autocommit = 1".to_owned(),
+        };
+        let login = share / LOGIN_WAITS;
+        let options = OptsBuilder::new()
+            .tcp_port(address.port())
+            .user(Some(&self.user))
+            .pass(self.password.as_ref())
+            .db_name(Some(&self.database))
+            // It would go to the server's socket file after the first connect, wherever that is on this machine.
+            .prefer_socket(false)
+            .tcp_connect_timeout(Some(share))
+            // For the greeting and the login; statements have their own.
+            .read_timeout(Some(login))
+            .write_timeout(Some(login))
+            .tcp_keepalive_time_ms(Some(millis(KEEPALIVE)))
+            .tcp_user_timeout_ms(Some(millis(USER_TIMEOUT)))
+            .max_allowed_packet(Some(MAX_PACKET))
+            .init(vec![init]);
+        let options: Opts = match &self.encryption {
+            Encryption::Disabled => options.ip_or_hostname(Some(literal(address.ip()))),
+            Encryption::Required => {
+                let any = SslOpts::default().with_danger_accept_invalid_certs(true);
+                options.ip_or_hostname(Some(literal(address.ip()))).ssl_opts(any)
+            }
+            // The crate checks the certificate against the host that it connects to, so it has to have the name and to
+            // resolve it once more. By itself it tries the first address alone; bound to a family it tries all of that.
+            Encryption::Verify(ca) => {
+                let any = match address.ip() {
+                    IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                    IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                };
+                let host = name.parse().map_or_else(|_| name.to_owned(), literal);
+                let checked = SslOpts::default().with_root_cert_path(ca.clone());
+                options.ip_or_hostname(Some(host)).bind_address(Some(SocketAddr::new(any, 0))).ssl_opts(checked)
+            }
+        }
+        .into();
+        Conn::new(options)
+    }
+}
+
+impl Session {
+    pub(super) fn of_primary(connection: Conn, server: SocketAddr, generation: u64) -> Session {
+        Session { connection, server, generation: Some(generation), end: None, patience: Some(Duration::ZERO) }
+    }
+
+    pub(super) fn of_reader(connection: Conn, server: SocketAddr) -> Session {
+        Session { connection, server, generation: None, end: None, patience: Some(Duration::ZERO) }
+    }
+
+    /// The generation that it can be kept for.
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.generation
+    }
+
+    /// All that is done from here on has to be done by `end`.
+    pub(super) fn begin(&mut self, end: Option<Instant>) {
+        self.end = end;
+    }
+
+    /// The connection, for one more round trip: it waits no longer than what is left. An error when nothing is.
+    pub(super) fn next(&mut self) -> Result<&mut Conn, mysql::Error> {
+        let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(mysql::Error::IoError(io::ErrorKind::TimedOut.into()));
+        }
+        // In rough steps, so that the socket's time-out stays as it is from one quick statement to the next.
+        let patience = left.map(|left| Duration::from_millis((left.as_millis() as u64).div_ceil(50) * 50));
+        if self.patience != patience {
+            limit_waiting(&self.connection, patience)?;
+            self.patience = patience;
+        }
+        Ok(&mut self.connection)
+    }
+}
+
+impl Encryption {
+    /// In words, for a person.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Encryption::Disabled => "off",
+            Encryption::Required => "on, with whoever answers: the certificate is not checked",
+            Encryption::Verify(_) => "on, certificate and host name checked",
+        }
+    }
+}
+
+/// An address as the crate wants it in place of a name.
+fn literal(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
