@@ -1,0 +1,100 @@
+//! How answers look: JSON for programs, HTML for people, with the headers that each kind always has.
+
+use serde::{Serialize, Serializer};
+
+use super::problem::Problem;
+use crate::http::{Body, Reply};
+use crate::message::{Message, Timestamp};
+use crate::page::{CONTENT_SECURITY_POLICY, Pages};
+
+const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+
+/// A stored message, as programs see it.
+#[derive(Serialize)]
+pub struct MessageJson<'a> {
+    id: u64,
+    message: &'a str,
+    #[serde(serialize_with = "moment")]
+    created_at: Option<Timestamp>,
+    #[serde(serialize_with = "moment")]
+    edited_at: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct ListJson<'a> {
+    messages: Vec<MessageJson<'a>>,
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ErrorJson<'a> {
+    error: ErrorBody<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+impl<'a> From<&'a Message> for MessageJson<'a> {
+    fn from(m: &'a Message) -> MessageJson<'a> {
+        MessageJson { id: m.id, message: &m.text, created_at: m.created_at, edited_at: m.edited_at }
+    }
+}
+
+/// A value as JSON.
+pub fn json(status: u16, headers: &[(&str, &str)], value: &impl Serialize) -> Reply {
+    // Our own structs of strings and numbers always serialize.
+    let mut body = serde_json::to_vec(value).unwrap_or_default();
+    // For people who look at it in a terminal.
+    body.push(b'\n');
+    Reply::new(status, &[&[("Content-Type", "application/json"), NO_STORE], headers].concat(), Body::whole(body))
+}
+
+/// Messages as JSON, and the URL that continues the list.
+pub fn list(messages: &[Message], next: Option<String>) -> Reply {
+    json(200, &[], &ListJson { messages: messages.iter().map(MessageJson::from).collect(), next })
+}
+
+/// A page.
+pub fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Reply {
+    let page = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        NO_STORE,
+        ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+        // The same path has a form for browsers and JSON for programs.
+        ("Vary", "Accept"),
+    ];
+    Reply::new(status, &[&page, headers].concat(), body)
+}
+
+/// A line of text.
+pub fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Reply {
+    let plain = [("Content-Type", "text/plain; charset=utf-8"), NO_STORE];
+    Reply::new(status, &[&plain, headers].concat(), Body::whole(format!("{line}\n")))
+}
+
+/// An error, as a page where the client asked for one.
+pub fn problem(pages: &Pages, problem: &Problem, as_html: bool) -> Reply {
+    let header = problem.header();
+    let headers = header.as_slice();
+    let message = problem.message();
+    match as_html {
+        true => {
+            let heading = format!("Error {}", problem.status());
+            html(problem.status(), headers, Body::whole(pages.error(&heading, &message)))
+        }
+        false => {
+            let error = ErrorBody { code: problem.code(), message: &message };
+            json(problem.status(), headers, &ErrorJson { error })
+        }
+    }
+}
+
+fn moment<S: Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match moment {
+        Some(moment) => serializer.collect_str(moment),
+        None => serializer.serialize_none(),
+    }
+}

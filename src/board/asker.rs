@@ -1,0 +1,39 @@
+//! Whoever waits for an answer from a lane.
+
+use std::sync::Arc;
+
+use super::answer;
+use super::problem::Problem;
+use crate::http::{Reply, Responder};
+use crate::page::Pages;
+
+/// A request on its way through a lane: how to answer it, and in which form.
+pub struct Asker {
+    responder: Responder,
+    pages: Arc<Pages>,
+    /// The client asked for HTML.
+    pub html: bool,
+}
+
+impl Asker {
+    /// The asker behind `responder`.
+    pub fn new(responder: Responder, pages: Arc<Pages>, html: bool) -> Asker {
+        Asker { responder, pages, html }
+    }
+
+    /// Answers.
+    pub fn answer(self, reply: Reply) {
+        self.responder.answer(reply);
+    }
+
+    /// Answers with an error.
+    pub fn refuse(self, problem: &Problem) {
+        let reply = answer::problem(&self.pages, problem, self.html);
+        self.responder.answer(reply);
+    }
+
+    /// Names the request in the log.
+    pub fn id(&self) -> &str {
+        self.responder.request_id().as_str()
+    }
+}

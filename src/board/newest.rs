@@ -1,0 +1,175 @@
+//! The newest lane: one SELECT answers everyone who arrived before it began.
+//!
+//! It is no cache: nothing that was read for one batch is used for another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use log::error;
+
+use super::answer;
+use super::asker::Asker;
+use super::input::{DEFAULT_LIMIT, MAX_LIMIT};
+use super::problem::Problem;
+use crate::http::{Body, Reply};
+use crate::key;
+use crate::lane::{Verdict, Work};
+use crate::message::Message;
+use crate::page::Pages;
+use crate::store::{Error, Seat};
+
+/// The work of the lane.
+pub struct Newest {
+    pages: Arc<Pages>,
+    /// The smallest id among the newest [`MAX_LIMIT`] messages when they were last read; 0 when there were fewer.
+    floor: AtomicU64,
+}
+
+/// A read of the newest messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// The first page.
+    Page,
+    /// So many as a list.
+    List(usize),
+    /// Those above an id, so many at most.
+    After(u64, usize),
+}
+
+/// What one SELECT of a batch gave, and the answers that were made of it.
+struct Batch<'a> {
+    messages: &'a [Message],
+    /// The messages are all that there are.
+    complete: bool,
+    page: Option<Reply>,
+    lists: Vec<(usize, Reply)>,
+}
+
+impl Newest {
+    /// The lane's work, before anything was read.
+    pub fn new(pages: Arc<Pages>) -> Newest {
+        Newest { pages, floor: AtomicU64::new(0) }
+    }
+
+    /// Whether the messages above `id` were among the newest when these were last read. If they no longer are, the lane
+    /// finds out by itself.
+    pub fn reaches(&self, id: u64) -> bool {
+        id >= self.floor.load(Ordering::Relaxed)
+    }
+
+    fn remember_floor(&self, messages: &[Message]) {
+        let floor = messages.get(MAX_LIMIT - 1).map_or(0, |message| message.id);
+        self.floor.store(floor, Ordering::Relaxed);
+    }
+
+    fn answer(&self, seat: &mut Seat, batch: &mut Batch<'_>, read: Read) -> Result<Reply, Error> {
+        match read {
+            Read::Page => Ok(batch.page(&self.pages).with_own(key::fresh_text())),
+            Read::List(limit) => Ok(batch.list(limit)),
+            Read::After(id, limit) if batch.holds_all_above(id) => {
+                let above: Vec<_> =
+                    batch.messages.iter().rev().filter(|m| m.id > id).take(limit + 1).cloned().collect();
+                Ok(ascending(&above, limit))
+            }
+            Read::After(id, limit) => Ok(ascending(&seat.after(id, limit + 1)?, limit)),
+        }
+    }
+}
+
+impl Work for Newest {
+    type Job = (Asker, Read);
+    type Seat = Seat;
+
+    fn run(&self, seat: &mut Seat, jobs: Vec<(Asker, Read)>) -> Verdict {
+        let wanted = jobs.iter().map(|(_, read)| read.rows()).max().unwrap_or_default();
+        let messages = match seat.newest(wanted) {
+            Ok(messages) => messages,
+            Err(cause) => {
+                error!("reading the newest messages failed for {} requests: {cause}", jobs.len());
+                jobs.into_iter().for_each(|(asker, _)| asker.refuse(&Problem::from(&cause)));
+                return if cause.is_outage() { Verdict::Outage } else { Verdict::Carry };
+            }
+        };
+        if wanted > MAX_LIMIT {
+            self.remember_floor(&messages);
+        }
+        let complete = messages.len() < wanted;
+        let mut batch = Batch { messages: &messages, complete, page: None, lists: Vec::new() };
+        let mut jobs = jobs.into_iter();
+        while let Some((asker, read)) = jobs.next() {
+            match self.answer(seat, &mut batch, read) {
+                Ok(reply) => asker.answer(reply),
+                Err(cause) => {
+                    error!("{}: reading newer messages failed: {cause}", asker.id());
+                    asker.refuse(&Problem::from(&cause));
+                    if cause.is_outage() {
+                        // The others would wait for the same, one after the other.
+                        self.turn_away(jobs.collect());
+                        return Verdict::Outage;
+                    }
+                }
+            }
+        }
+        Verdict::Carry
+    }
+
+    fn turn_away(&self, jobs: Vec<(Asker, Read)>) {
+        jobs.into_iter().for_each(|(asker, _)| asker.refuse(&Problem::DatabaseUnavailable));
+    }
+}
+
+impl Read {
+    /// Rows that answer it; one more than are shown tells whether there are more.
+    fn rows(self) -> usize {
+        match self {
+            Read::Page => DEFAULT_LIMIT + 1,
+            Read::List(limit) => limit + 1,
+            Read::After(..) => MAX_LIMIT + 1,
+        }
+    }
+}
+
+impl Batch<'_> {
+    fn page(&mut self, pages: &Pages) -> Reply {
+        self.page.get_or_insert_with(|| page(pages, self.messages, true)).clone()
+    }
+
+    fn list(&mut self, limit: usize) -> Reply {
+        if let Some((_, reply)) = self.lists.iter().find(|(l, _)| *l == limit) {
+            return reply.clone();
+        }
+        let reply = descending(self.messages, limit);
+        self.lists.push((limit, reply.clone()));
+        reply
+    }
+
+    fn holds_all_above(&self, id: u64) -> bool {
+        self.complete || self.messages.last().is_some_and(|oldest| oldest.id <= id)
+    }
+}
+
+/// A page of the board with a placeholder for its key: the messages are newest first, and one more than are shown when
+/// there are older ones.
+pub fn page(pages: &Pages, messages: &[Message], newest: bool) -> Reply {
+    let shown = &messages[..messages.len().min(DEFAULT_LIMIT)];
+    let older = shown.last().map(|m| m.id).filter(|_| messages.len() > shown.len());
+    let halves = pages.board(shown, older, newest);
+    let body = Body::Spliced { before: halves.before, own: key::fresh_text(), after: halves.after };
+    answer::html(200, &[], body)
+}
+
+/// A list, newest first, of messages that are one more than `limit` when there are more.
+pub fn descending(messages: &[Message], limit: usize) -> Reply {
+    continued(messages, limit, "before")
+}
+
+/// A list, oldest first, of messages that are one more than `limit` when there are more.
+pub fn ascending(messages: &[Message], limit: usize) -> Reply {
+    continued(messages, limit, "after")
+}
+
+fn continued(messages: &[Message], limit: usize, direction: &str) -> Reply {
+    let shown = &messages[..messages.len().min(limit)];
+    let last = shown.last().filter(|_| messages.len() > limit);
+    answer::list(shown, last.map(|last| format!("/messages?{direction}={}&limit={limit}", last.id)))
+}

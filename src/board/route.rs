@@ -1,0 +1,171 @@
+//! The whole URL surface on one screen. Which route a path names, and which methods it takes.
+
+use percent_encoding::percent_decode_str;
+use tiny_http::Method;
+
+use super::problem::Problem;
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// The page: `GET /`.
+    Page,
+    /// The form's target: `POST /submit`.
+    Submit,
+    /// `GET /messages`.
+    List,
+    /// `POST /messages`.
+    Create,
+    /// `GET /messages/ID`.
+    Show(u64),
+    /// `PUT /messages/ID`.
+    Replace(u64),
+    /// `DELETE /messages/ID`.
+    Remove(u64),
+    /// Is the process alive?
+    Live,
+    /// Can it serve?
+    Ready,
+    /// Name, version, commit.
+    Version,
+    /// Style, script or icon by name.
+    Asset(String),
+    /// The icon by its old name.
+    Icon,
+    /// The methods of a path.
+    Options(&'static str),
+}
+
+const READ: &str = "GET, HEAD, OPTIONS";
+const WRITE: &str = "POST, OPTIONS";
+const LIST: &str = "GET, HEAD, POST, OPTIONS";
+const ITEM: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
+const ANY: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
+
+impl Route {
+    /// The route of `method` and a percent-encoded `path`.
+    pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
+        use Method::{Delete, Get, Head, Options, Post, Put};
+        // An encoded slash is no separator, and no route has one in a segment.
+        if path.to_ascii_lowercase().contains("%2f") {
+            return Err(Problem::NotFound);
+        }
+        let path = percent_decode_str(path).decode_utf8().map_err(|_| Problem::NotFound)?;
+        let (allow, route) = match (&*path, method) {
+            ("/", Get | Head) => (READ, Some(Route::Page)),
+            ("/", _) => (READ, None),
+            ("/submit", Post) => (WRITE, Some(Route::Submit)),
+            ("/submit", _) => (WRITE, None),
+            ("/messages", Get | Head) => (LIST, Some(Route::List)),
+            ("/messages", Post) => (LIST, Some(Route::Create)),
+            ("/messages", _) => (LIST, None),
+            ("/livez" | "/health" | "/healthz", Get | Head) => (READ, Some(Route::Live)),
+            ("/readyz" | "/ready", Get | Head) => (READ, Some(Route::Ready)),
+            ("/version", Get | Head) => (READ, Some(Route::Version)),
+            ("/favicon.ico", Get | Head) => (READ, Some(Route::Icon)),
+            ("/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version" | "/favicon.ico", _) => (READ, None),
+            ("*", Options) => (ANY, None),
+            (path, method) => match (id(path), path.strip_prefix("/assets/"), method) {
+                (Some(id), _, Get | Head) => (ITEM, Some(Route::Show(id))),
+                (Some(id), _, Put) => (ITEM, Some(Route::Replace(id))),
+                (Some(id), _, Delete) => (ITEM, Some(Route::Remove(id))),
+                (Some(_), _, _) => (ITEM, None),
+                (None, Some(name), Get | Head) => (READ, Some(Route::Asset(name.to_owned()))),
+                (None, Some(_), _) => (READ, None),
+                (None, None, _) => return Err(Problem::NotFound),
+            },
+        };
+        match (route, method) {
+            (Some(route), _) => Ok(route),
+            (None, Options) => Ok(Route::Options(allow)),
+            (None, _) => Err(Problem::MethodNotAllowed(allow)),
+        }
+    }
+}
+
+/// The id in `/messages/ID`, in the one way to write it.
+fn id(path: &str) -> Option<u64> {
+    let digits = path.strip_prefix("/messages/")?;
+    let canonical = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    digits.parse().ok().filter(|_| canonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::str::FromStr;
+
+    fn find(method: &str, path: &str) -> Result<Route, Problem> {
+        Route::find(&Method::from_str(method).unwrap(), path)
+    }
+
+    #[test]
+    fn head_goes_wherever_get_does() {
+        for path in ["/", "/messages", "/messages/7", "/livez", "/readyz", "/version", "/favicon.ico", "/assets/x.css"]
+        {
+            assert_eq!(find("GET", path), find("HEAD", path));
+            assert!(find("GET", path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn old_names_of_the_health_routes_are_kept() {
+        for (path, want) in [
+            ("/livez", Route::Live),
+            ("/health", Route::Live),
+            ("/healthz", Route::Live),
+            ("/readyz", Route::Ready),
+            ("/ready", Route::Ready),
+        ] {
+            assert_eq!(find("GET", path), Ok(want));
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_is_told_the_right_ones() {
+        for (method, path, allow) in [
+            ("POST", "/", READ),
+            ("GET", "/submit", WRITE),
+            ("DELETE", "/messages", LIST),
+            ("POST", "/messages/7", ITEM),
+            ("PATCH", "/messages/7", ITEM),
+            ("POST", "/livez", READ),
+            ("BREW", "/", READ),
+            ("PUT", "/assets/x", READ),
+        ] {
+            assert_eq!(find(method, path), Err(Problem::MethodNotAllowed(allow)), "{method} {path}");
+            assert_eq!(find("OPTIONS", path), Ok(Route::Options(allow)), "{path}");
+        }
+        assert_eq!(find("OPTIONS", "*"), Ok(Route::Options(ANY)));
+    }
+
+    #[test]
+    fn an_id_is_written_in_one_way() {
+        assert_eq!(find("GET", "/messages/7"), Ok(Route::Show(7)));
+        assert_eq!(find("GET", "/messages/%37"), Ok(Route::Show(7)));
+        for path in ["07", "+7", "-7", "7.0", "7/", "", "0", "x", "18446744073709551616", "7%00"] {
+            assert_eq!(find("GET", &format!("/messages/{path}")), Err(Problem::NotFound), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn other_paths_are_not_found_whatever_the_method() {
+        for path in [
+            "/x",
+            "//",
+            "/submit/",
+            "/../",
+            "/%2e%2e/etc/passwd",
+            "/.git/config",
+            "/%ff",
+            "/INDEX",
+            "/%",
+            "/messages%2F1",
+            "/messages%2f1",
+        ] {
+            for method in ["GET", "POST", "OPTIONS"] {
+                assert_eq!(find(method, path), Err(Problem::NotFound), "{method} {path}");
+            }
+        }
+    }
+}

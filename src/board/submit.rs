@@ -1,0 +1,166 @@
+//! The submit lane: one INSERT and one commit for everyone who is waiting, and an answer only after it.
+
+use std::sync::Arc;
+
+use log::{error, warn};
+use serde::Serialize;
+
+use super::answer::{self, MessageJson};
+use super::asker::Asker;
+use super::problem::Problem;
+use crate::http::{Body, Reply};
+use crate::key::{self, Key};
+use crate::lane::{Verdict, Work};
+use crate::message::{Message, NewMessage};
+use crate::page::{Pages, Returned};
+use crate::store::{NewRow, Outcome, Seat};
+
+/// The work of the lane.
+pub struct Submits {
+    pages: Arc<Pages>,
+}
+
+/// A message that somebody wants stored.
+pub struct Submit {
+    /// The text.
+    pub text: NewMessage,
+    /// The key as the client sent it, if it did.
+    pub chosen_key: Option<String>,
+    /// What the row will have.
+    pub key: Key,
+    /// How it was asked for.
+    pub form: Form,
+}
+
+/// The shape of the request, and so of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `POST /submit`.
+    Submit,
+    /// `POST /messages`.
+    Create,
+}
+
+#[derive(Serialize)]
+struct SubmitJson<'a> {
+    id: u64,
+    message: &'a str,
+}
+
+impl Submits {
+    /// The lane's work.
+    pub fn new(pages: Arc<Pages>) -> Submits {
+        Submits { pages }
+    }
+
+    /// The answer to the person or program that sent `submit`, of which `outcome` became.
+    fn reply(&self, submit: &Submit, outcome: &Outcome, html: bool) -> Reply {
+        match outcome {
+            Outcome::Stored { id, message } => {
+                let message = message.clone().unwrap_or_else(|| as_stored(*id, &submit.text));
+                stored(submit.form, &message, html)
+            }
+            Outcome::Replayed(message) => stored(submit.form, message, html).with_line("Idempotency-Replayed", "true"),
+            Outcome::KeyReused(_) => self.refusal(submit, &Problem::KeyReused, html),
+            Outcome::Failed(cause) => self.refusal(submit, &Problem::from(cause), html),
+        }
+    }
+
+    fn refusal(&self, submit: &Submit, problem: &Problem, html: bool) -> Reply {
+        match submit.form {
+            Form::Submit if html => returned(&self.pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem),
+            Form::Submit | Form::Create => answer::problem(&self.pages, problem, html),
+        }
+    }
+}
+
+impl Work for Submits {
+    type Job = (Asker, Submit);
+    type Seat = Seat;
+
+    fn run(&self, seat: &mut Seat, mut jobs: Vec<(Asker, Submit)>) -> Verdict {
+        // By key: writers that meet take their locks in the same order. The sort is stable, so that the first of two with
+        // one key is the one that came first.
+        jobs.sort_by_key(|(_, submit)| submit.key);
+        let groups: Vec<&[(Asker, Submit)]> = jobs.chunk_by(|a, b| a.1.key == b.1.key).collect();
+        let rows: Vec<NewRow<'_>> = groups
+            .iter()
+            .map(|group| {
+                let full = group.iter().any(|(_, submit)| submit.form == Form::Create);
+                let first = &group[0].1;
+                NewRow { key: first.key, text: &first.text, key_is_ours: first.chosen_key.is_none(), full }
+            })
+            .collect();
+        let outcomes = seat.insert(&rows);
+        let sizes: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+
+        let mut verdict = Verdict::Carry;
+        if let Some(cause) = outcomes.iter().find_map(Outcome::failure) {
+            let failed = outcomes.iter().filter(|outcome| outcome.failure().is_some()).count();
+            error!("storing {failed} of {} messages failed: {cause}", outcomes.len());
+            if cause.is_outage() {
+                verdict = Verdict::Outage;
+            }
+        }
+        let mut jobs = jobs.into_iter();
+        for (outcome, size) in outcomes.into_iter().zip(sizes) {
+            let mut outcome = outcome;
+            let mut first_text = None;
+            for (asker, submit) in jobs.by_ref().take(size) {
+                if let Some(first) = &first_text {
+                    outcome = repeated(outcome, first, &submit.text);
+                }
+                let reply = self.reply(&submit, &outcome, asker.html);
+                asker.answer(reply);
+                first_text.get_or_insert(submit.text);
+            }
+        }
+        verdict
+    }
+
+    fn turn_away(&self, jobs: Vec<(Asker, Submit)>) {
+        warn!("{} submits that were waiting are turned away", jobs.len());
+        for (asker, submit) in jobs {
+            let reply = self.refusal(&submit, &Problem::DatabaseUnavailable, asker.html);
+            asker.answer(reply);
+        }
+    }
+}
+
+/// What becomes of a submit whose key another one of the same batch has, of which `outcome` became.
+fn repeated(outcome: Outcome, first: &NewMessage, text: &NewMessage) -> Outcome {
+    let there = match outcome {
+        Outcome::Stored { id, message } => message.unwrap_or_else(|| as_stored(id, first)),
+        Outcome::Replayed(message) | Outcome::KeyReused(message) => message,
+        Outcome::Failed(cause) => return Outcome::Failed(cause),
+    };
+    match there.text == text.as_str() || there.edited_at.is_some() {
+        true => Outcome::Replayed(there),
+        false => Outcome::KeyReused(there),
+    }
+}
+
+/// A message of which only the id was asked for.
+fn as_stored(id: u64, text: &NewMessage) -> Message {
+    Message { id, text: text.as_str().to_owned(), created_at: None, edited_at: None }
+}
+
+fn stored(form: Form, message: &Message, html: bool) -> Reply {
+    match form {
+        Form::Submit if html => Reply::new(303, &[("Location", "/"), ("Cache-Control", "no-store")], Body::Empty),
+        Form::Submit => answer::json(200, &[], &SubmitJson { id: message.id, message: &message.text }),
+        Form::Create => {
+            let location = format!("/messages/{}", message.id);
+            answer::json(201, &[("Location", &location)], &MessageJson::from(message))
+        }
+    }
+}
+
+/// The form with the text kept. It keeps the key too, so that sending it again stores it once; but for a key that belongs
+/// to another message.
+pub fn returned(pages: &Pages, text: &str, chosen_key: Option<&str>, problem: &Problem) -> Reply {
+    let fresh = key::fresh_text();
+    let key = chosen_key.filter(|_| !matches!(problem, Problem::KeyReused | Problem::InvalidKey(_))).unwrap_or(&fresh);
+    let page = pages.returned_form(&Returned { text, key, problem: &problem.message() });
+    answer::html(problem.status(), problem.header().as_slice(), Body::whole(page))
+}
