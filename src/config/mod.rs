@@ -1,0 +1,404 @@
+//! Settings: the only module that reads the environment. All that is wrong is reported together, and nothing silently
+//! becomes a default.
+
+mod source;
+mod value;
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use log::LevelFilter;
+
+use crate::message::CEILING_CHARS;
+use crate::store::{Account, Encryption, Host};
+use source::Source;
+pub use source::{Environment, Wrong};
+
+/// A variable that can be set.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value when it is not set; empty for none.
+    pub default: &'static str,
+    /// Never shown.
+    pub secret: bool,
+}
+
+const fn setting(name: &'static str, default: &'static str) -> Setting {
+    Setting { name, default, secret: false }
+}
+
+const fn secret(name: &'static str) -> Setting {
+    Setting { name, default: "", secret: true }
+}
+
+/// All of them. Each also has a form with `_FILE` behind its name, which names a file that holds the value.
+pub const SETTINGS: &[Setting] = &[
+    setting("MYSQL_HOST", "localhost"),
+    setting("MYSQL_PORT", "3306"),
+    setting("MYSQL_USER", ""),
+    setting("MYSQL_DB", ""),
+    setting("MYSQL_DATABASE", ""),
+    secret("MYSQL_PASSWORD"),
+    secret("DATABASE_URL"),
+    setting("MYSQL_SSL_MODE", "disabled"),
+    setting("MYSQL_SSL_CA", ""),
+    setting("BIND", "0.0.0.0"),
+    setting("PORT", "5000"),
+    setting("DB_WAIT", "5m"),
+    setting("DB_TIMEOUT", "5s"),
+    setting("MAX_MESSAGE_CHARS", "2000"),
+    setting("MAX_CONNECTIONS", "10000"),
+    setting("REQUEST_TIMEOUT", "10s"),
+    setting("IDLE_TIMEOUT", "60s"),
+    setting("WRITE_TIMEOUT", "10s"),
+    setting("QUEUE_REQUESTS", "10000"),
+    setting("QUEUE_BYTES", "16MiB"),
+    setting("SHUTDOWN_DELAY", "0s"),
+    setting("SHUTDOWN_GRACE", "8s"),
+    setting("WORKERS", "8"),
+    secret("ADMIN_TOKEN"),
+    setting("RATE_LIMIT", "off"),
+    setting("TRUSTED_PROXIES", ""),
+    setting("PAGE_TITLE", "Messages"),
+    setting("LOG_LEVEL", "info"),
+    setting("LOG_FORMAT", "text"),
+];
+
+/// What the environment says, checked.
+pub struct Config {
+    /// The database's servers, in the order in which they are tried.
+    pub hosts: Vec<Host>,
+    /// Who we are to them.
+    pub account: Account,
+    /// How long to wait for the database at the start; nothing means for ever.
+    pub db_wait: Option<Duration>,
+    /// For one connect, and for one statement.
+    pub db_timeout: Duration,
+    /// Where to listen.
+    pub bind: IpAddr,
+    /// Where to listen; 0 for any free port.
+    pub port: u16,
+    /// The longest message.
+    pub max_message_chars: usize,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// For a whole request to arrive.
+    pub request_timeout: Duration,
+    /// For a kept connection to say nothing.
+    pub idle_timeout: Duration,
+    /// For an answer to be taken.
+    pub write_timeout: Duration,
+    /// Requests that may wait in one lane.
+    pub queue_requests: usize,
+    /// Bytes that may wait in one lane.
+    pub queue_bytes: usize,
+    /// Not ready but still accepting, after the signal.
+    pub shutdown_delay: Duration,
+    /// For requests in progress, after that.
+    pub shutdown_grace: Duration,
+    /// Threads.
+    pub workers: usize,
+    /// Turns on editing and deleting.
+    pub admin_token: Option<String>,
+    /// Submits a minute for one client.
+    pub rate_limit: Option<NonZeroU32>,
+    /// Proxies that are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The pages' title.
+    pub page_title: String,
+    /// What is logged.
+    pub log_level: LevelFilter,
+    /// What a person should know of how the settings were read.
+    pub notes: Vec<String>,
+    /// Every setting with the value in force, secrets masked.
+    pub shown: Vec<(&'static str, String)>,
+}
+
+const TIMEOUT_WORDS: &str = "a duration with a unit from 100ms to 1h, like 500ms, 5s or 2m";
+const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+const PAUSE_WORDS: &str = "a duration with a unit up to 1h, like 0s, 500ms or 5s";
+const PAUSE_RANGE: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600));
+
+impl Config {
+    /// Reads all settings, or says all that is wrong with them.
+    pub fn read(environment: &Environment) -> Result<Config, Vec<Wrong>> {
+        let mut source = Source::new(environment);
+        let s = &mut source;
+        let (hosts, account) = database(s);
+        let timeout = |s: &mut Source<'_>, name| s.required(name, TIMEOUT_WORDS, |v| value::duration(v, TIMEOUT_RANGE));
+        let pause = |s: &mut Source<'_>, name| s.required(name, PAUSE_WORDS, |v| value::duration(v, PAUSE_RANGE));
+        let config = Config {
+            hosts,
+            account,
+            db_wait: s.required("DB_WAIT", "a duration with a unit, like 5m, or 0 to wait for ever", value::wait),
+            db_timeout: timeout(s, "DB_TIMEOUT"),
+            bind: bind(s),
+            port: port(s),
+            max_message_chars: s.required("MAX_MESSAGE_CHARS", "a number from 1 to 5000", |v| {
+                value::number(v, 1, CEILING_CHARS as u64)
+            }),
+            max_connections: s
+                .required("MAX_CONNECTIONS", "a number from 1 to 1000000", |v| value::number(v, 1, 1_000_000)),
+            request_timeout: timeout(s, "REQUEST_TIMEOUT"),
+            idle_timeout: timeout(s, "IDLE_TIMEOUT"),
+            write_timeout: timeout(s, "WRITE_TIMEOUT"),
+            queue_requests: s
+                .required("QUEUE_REQUESTS", "a number from 1 to 1000000", |v| value::number(v, 1, 1_000_000)),
+            queue_bytes: s.required(
+                "QUEUE_BYTES",
+                "a size with a unit from 64KiB to 4GiB, like 16MiB",
+                value::queue_bytes,
+            ),
+            shutdown_delay: pause(s, "SHUTDOWN_DELAY"),
+            shutdown_grace: pause(s, "SHUTDOWN_GRACE"),
+            workers: s.required("WORKERS", "a number from 7 to 1024", |v| value::number(v, 7, 1024)),
+            admin_token: s.optional("ADMIN_TOKEN", "a token without spaces, of visible ASCII characters", value::token),
+            rate_limit: s.required("RATE_LIMIT", "off, or a number of submits a minute up to 1000000", value::rate),
+            trusted_proxies: s
+                .optional("TRUSTED_PROXIES", "addresses and CIDR ranges, separated by commas", value::networks)
+                .unwrap_or_default(),
+            page_title: s.required("PAGE_TITLE", "text", |v| Some(v.to_owned())),
+            log_level: s.required("LOG_LEVEL", "error, warn, info, debug or trace", value::level),
+            notes: Vec::new(),
+            shown: Vec::new(),
+        };
+        refuse_what_is_not_built(s);
+        let (notes, shown, wrong) = source.finish();
+        if wrong.is_empty() { Ok(Config { notes, shown, ..config }) } else { Err(wrong) }
+    }
+
+    /// Where the server of this environment listens; for a health check, which needs no more.
+    pub fn listening(environment: &Environment) -> Result<SocketAddr, Vec<Wrong>> {
+        let mut source = Source::new(environment);
+        let address = SocketAddr::new(bind(&mut source), port(&mut source));
+        let (_, _, mut wrong) = source.finish();
+        wrong.retain(|wrong| wrong.is_about("BIND") || wrong.is_about("PORT"));
+        if wrong.is_empty() { Ok(address) } else { Err(wrong) }
+    }
+}
+
+fn bind(s: &mut Source<'_>) -> IpAddr {
+    s.required("BIND", "an IP address", |v| v.parse().ok())
+}
+
+fn port(s: &mut Source<'_>) -> u16 {
+    s.required("PORT", "a port from 0 to 65535", |v| value::number(v, 0, 65535))
+}
+
+/// How the connection to the database is encrypted.
+fn encryption(s: &mut Source<'_>) -> Encryption {
+    let ca = s.optional("MYSQL_SSL_CA", "a readable file with a certificate in PEM form", value::certificate);
+    let mode = s.required("MYSQL_SSL_MODE", "disabled, required or verify", value::ssl_mode);
+    match (mode, ca) {
+        (Encryption::Verify(_), ca) => Encryption::Verify(ca),
+        (mode, None) => mode,
+        (mode, Some(_)) => {
+            s.wrong("MYSQL_SSL_CA", "nothing, unless MYSQL_SSL_MODE is verify");
+            mode
+        }
+    }
+}
+
+/// The database's whereabouts, from the parts or from the URL.
+fn database(s: &mut Source<'_>) -> (Vec<Host>, Account) {
+    if s.optional("MYSQL_PORT", "", |v| Some(v.starts_with("tcp://"))) == Some(true) {
+        let note = "MYSQL_PORT looks like what Kubernetes injects for a Service named mysql; it is ignored";
+        s.ignore("MYSQL_PORT", note);
+    }
+    const URL_WORDS: &str = "mysql://user:password@host:port/db";
+    let encryption = encryption(s);
+    if s.is_set("DATABASE_URL") {
+        for part in ["MYSQL_HOST", "MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DB", "MYSQL_DATABASE"] {
+            if s.is_set(part) {
+                s.wrong(part, "nothing, because DATABASE_URL is set too");
+            }
+        }
+        let parsed = s.optional("DATABASE_URL", URL_WORDS, |v| value::database_url(v, encryption.clone()));
+        return parsed.unwrap_or_else(|| {
+            (Vec::new(), Account { user: String::new(), password: None, database: String::new(), encryption })
+        });
+    }
+    let port = s.required("MYSQL_PORT", "a port from 1 to 65535", |v| value::number(v, 1, 65535));
+    let hosts =
+        s.required("MYSQL_HOST", "host, host:port, or a list of them separated by commas", |v| value::hosts(v, port));
+    let text = |v: &str| Some(v.to_owned());
+    let user = s.optional("MYSQL_USER", "a user name", text);
+    let name = match (s.optional("MYSQL_DB", "a name", text), s.optional("MYSQL_DATABASE", "a name", text)) {
+        (Some(name), Some(other)) if name != other => {
+            s.wrong("MYSQL_DATABASE", "the same as MYSQL_DB, or nothing");
+            Some(name)
+        }
+        (name, other) => name.or(other),
+    };
+    for (missing, name) in [(user.is_none(), "MYSQL_USER"), (name.is_none(), "MYSQL_DB")] {
+        if missing {
+            s.missing(name, "a value, because DATABASE_URL is not set");
+        }
+    }
+    let password = s.optional("MYSQL_PASSWORD", "a password", text);
+    (hosts, Account { user: user.unwrap_or_default(), password, database: name.unwrap_or_default(), encryption })
+}
+
+fn refuse_what_is_not_built(s: &mut Source<'_>) {
+    let only = |v: &str, built: &str| (v == built).then_some(());
+    s.required("LOG_FORMAT", "text; the JSON form is not built yet", |v| only(v, "text"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let environment = Environment::of(variables);
+        Config::read(&environment).map_err(|wrong| wrong.iter().map(ToString::to_string).collect())
+    }
+
+    const MINIMUM: [(&str, &str); 2] = [("MYSQL_USER", "u"), ("MYSQL_DB", "d")];
+
+    fn with(more: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        read(&[&MINIMUM, more].concat())
+    }
+
+    #[track_caller]
+    fn wrong(more: &[(&str, &str)], want: &str) {
+        let problems = with(more).err().unwrap_or_default();
+        assert!(problems.iter().any(|p| p.contains(want)), "{want:?} in {problems:?}");
+    }
+
+    #[test]
+    fn a_user_and_a_database_are_enough() {
+        let config = read(&MINIMUM).unwrap();
+        assert_eq!(config.hosts, [Host { name: "localhost".into(), port: 3306 }]);
+        assert_eq!((config.port, config.workers, config.max_connections), (5000, 8, 10_000));
+        assert_eq!(config.db_wait, Some(Duration::from_secs(300)));
+        assert_eq!(config.queue_bytes, 16 * 1024 * 1024);
+        assert_eq!(config.account.password, None);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_reported_together() {
+        let problems = read(&[("PORT", "http"), ("DB_TIMEOUT", "5"), ("WORKERS", "6")]).err().unwrap();
+        let names = ["MYSQL_USER", "MYSQL_DB", "PORT", "DB_TIMEOUT", "WORKERS"];
+        assert_eq!(problems.len(), names.len(), "{problems:?}");
+        for name in names {
+            assert!(problems.iter().any(|p| p.starts_with(name)), "{name} in {problems:?}");
+        }
+        assert!(problems.iter().any(|p| p == "PORT=http: expected a port from 0 to 65535"), "{problems:?}");
+    }
+
+    #[test]
+    fn an_empty_value_means_unset() {
+        let config = with(&[("PORT", ""), ("MYSQL_PASSWORD", ""), ("ADMIN_TOKEN", "")]).unwrap();
+        assert_eq!((config.port, config.account.password, config.admin_token), (5000, None, None));
+        wrong(&[("MYSQL_USER", "")], "MYSQL_USER");
+    }
+
+    #[test]
+    fn hosts_are_a_list_with_ports_of_their_own() {
+        let hosts = |list: &str| with(&[("MYSQL_HOST", list), ("MYSQL_PORT", "3307")]).map(|config| config.hosts);
+        let host = |name: &str, port| Host { name: name.to_owned(), port };
+        assert_eq!(hosts("db"), Ok(vec![host("db", 3307)]));
+        assert_eq!(
+            hosts("a:1, b ,[::1]:2,::1"),
+            Ok(vec![host("a", 1), host("b", 3307), host("::1", 2), host("::1", 3307)])
+        );
+        for list in [",", "a,,b", "a:x", "a:0", "a b", "mysql://a", "[::1"] {
+            wrong(&[("MYSQL_HOST", list)], "MYSQL_HOST=");
+        }
+    }
+
+    #[test]
+    fn a_url_stands_for_the_parts_and_excludes_them() {
+        let config = read(&[("DATABASE_URL", "mysql://us%40er:p%2Fw%3A@db.example:3307/board")]).unwrap();
+        assert_eq!(config.hosts, [Host { name: "db.example".into(), port: 3307 }]);
+        assert_eq!((&*config.account.user, config.account.password.as_deref()), ("us@er", Some("p/w:")));
+        assert_eq!(config.account.database, "board");
+        wrong(
+            &[("DATABASE_URL", "mysql://u:p@h/d")],
+            "MYSQL_USER=u: expected nothing, because DATABASE_URL is set too",
+        );
+        for url in
+            ["postgres://u:p@h/d", "mysql://h/d", "mysql://u:p@h", "mysql://u:p@h/d/e", "mysql://u@h/d?ssl=1", "x"]
+        {
+            let problems = read(&[("DATABASE_URL", url)]).err().unwrap_or_default();
+            assert!(
+                problems.iter().any(|p| p.starts_with("DATABASE_URL") && !p.contains("u:p")),
+                "{url}: {problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_injects_is_ignored_with_a_note() {
+        let config = with(&[("MYSQL_PORT", "tcp://10.0.0.1:3306")]).unwrap();
+        assert_eq!(config.hosts[0].port, 3306);
+        assert_eq!(config.notes.len(), 1);
+        assert!(read(&[("DATABASE_URL", "mysql://u@h/d"), ("MYSQL_PORT", "tcp://10.0.0.1:3306")]).is_ok());
+    }
+
+    #[test]
+    fn the_database_has_two_names_that_must_agree() {
+        let name = |more: &[(&str, &str)]| read(&[&[("MYSQL_USER", "u")], more].concat()).map(|c| c.account.database);
+        assert_eq!(name(&[("MYSQL_DATABASE", "x")]), Ok("x".to_owned()));
+        assert_eq!(name(&[("MYSQL_DATABASE", "x"), ("MYSQL_DB", "x")]), Ok("x".to_owned()));
+        wrong(&[("MYSQL_DATABASE", "x")], "MYSQL_DATABASE=x");
+    }
+
+    #[test]
+    fn durations_and_sizes_need_a_unit() {
+        let config =
+            with(&[("DB_TIMEOUT", "2500ms"), ("IDLE_TIMEOUT", "2m"), ("SHUTDOWN_DELAY", "0s"), ("DB_WAIT", "0")])
+                .unwrap();
+        assert_eq!((config.db_timeout, config.idle_timeout), (Duration::from_millis(2500), Duration::from_secs(120)));
+        assert_eq!((config.shutdown_delay, config.db_wait), (Duration::ZERO, None));
+        for value in ["5", "5 s", "s", "-5s", "5x", "1e3s", "0s", "99999999999999999999s", "2h"] {
+            wrong(&[("DB_TIMEOUT", value)], "DB_TIMEOUT=");
+        }
+        for value in ["16", "16MB", "MiB", "1KiB", "5GiB", "99999999999999999999GiB"] {
+            wrong(&[("QUEUE_BYTES", value)], "QUEUE_BYTES=");
+        }
+    }
+
+    #[test]
+    fn a_secrets_value_is_never_shown() {
+        wrong(&[("ADMIN_TOKEN", "not a token")], "ADMIN_TOKEN: expected a token");
+        let config = with(&[("MYSQL_PASSWORD", "hunter2"), ("ADMIN_TOKEN", "t0ken")]).unwrap();
+        let shown = format!("{:?}", config.shown);
+        assert!(!shown.contains("hunter2") && !shown.contains("t0ken") && shown.contains("MYSQL_PASSWORD"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_when_set() {
+        wrong(&[("LOG_FORMAT", "json")], "not built yet");
+        assert!(with(&[("LOG_FORMAT", "text")]).is_ok());
+    }
+
+    #[test]
+    fn the_rate_limit_is_a_number_or_off() {
+        let rate = |value: &str| with(&[("RATE_LIMIT", value)]).map(|config| config.rate_limit.map(NonZeroU32::get));
+        assert_eq!((rate("off"), rate(""), rate("30")), (Ok(None), Ok(None), Ok(Some(30))));
+        for value in ["0", "-1", "30/m", "1000001", "on"] {
+            wrong(&[("RATE_LIMIT", value)], &format!("RATE_LIMIT={value}"));
+        }
+    }
+
+    #[test]
+    fn encryption_has_three_modes_and_a_certificate_only_where_it_is_checked() {
+        let mode = |more: &[(&str, &str)]| with(more).map(|config| config.account.encryption);
+        assert_eq!(mode(&[]), Ok(Encryption::Disabled));
+        assert_eq!(mode(&[("MYSQL_SSL_MODE", "required")]), Ok(Encryption::Required));
+        assert_eq!(mode(&[("MYSQL_SSL_MODE", "verify")]), Ok(Encryption::Verify(None)));
+        wrong(&[("MYSQL_SSL_MODE", "VERIFY_CA")], "MYSQL_SSL_MODE=VERIFY_CA");
+        wrong(&[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", "/no/such/file")], "MYSQL_SSL_CA=/no/such/file");
+        let not_a_certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        wrong(
+            &[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", not_a_certificate)],
+            "a readable file with a certificate",
+        );
+    }
+}

@@ -1,0 +1,37 @@
+//! twotier: a two-tier message board, one small service on plain threads in front of MySQL.
+//!
+//! A request goes socket → [`http`] (hub, connection) → [`board`] (route, plan) → [`lane`] → [`store`], and its answer
+//! goes back through the responder that travels with it. The modules, in reading order:
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`message`] | what a message is |
+//! | [`key`] | what makes a repeated submit the same submit |
+//! | `socket` | what libraries leave unsafe |
+//! | [`http`] | sockets, limits, parsing, writing |
+//! | [`lane`] | doing what is queued in batches |
+//! | [`store`] | SQL, and what a database error means |
+//! | [`page`] | HTML |
+//! | [`board`] | what each request means |
+//! | [`config`] | the environment |
+//! | [`retry`] | how long to wait before another attempt |
+//! | [`logging`] | where log lines go |
+//! | [`service`] | starting and stopping |
+//! | [`check`] | `twotier check` and `twotier healthcheck` |
+//!
+//! What is absent on purpose: no thread waits for another thread's result, nothing is cached between two statements, no
+//! state outlives the process but in the database, and no async runtime.
+
+pub mod board;
+pub mod check;
+pub mod config;
+pub mod http;
+pub mod key;
+pub mod lane;
+pub mod logging;
+pub mod message;
+pub mod page;
+pub mod retry;
+pub mod service;
+mod socket;
+pub mod store;
