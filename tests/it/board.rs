@@ -1,0 +1,427 @@
+//! What the contract says of routes, answers, messages and errors.
+
+use crate::support::client::{form_value, request};
+use crate::support::{Board, Connection};
+
+/// Text that breaks those who do not take it as it is.
+const HOSTILE: [&str; 12] = [
+    "<script>alert(1)</script>",
+    "Tom & Jerry &amp; \"quotes\" 'single' `back`",
+    "😀👩‍👩‍👧‍👦🏳️‍🌈",
+    "مرحبا \u{202e}abc\u{202c} שלום",
+    "line one\nline two\n\ttabbed",
+    "'); DROP TABLE messages; --",
+    "back\\slash \\' \\\\ \\n \\0 %s %d",
+    "{{key}} {{messages}} ${x} #{y}",
+    "e\u{301} \u{feff}x \u{200b}y",
+    "\u{10ffff} \u{fffd} \u{2028}z",
+    "a=b&c=d+e%20f",
+    "</textarea></li><img src=x onerror=alert(1)>",
+];
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+const HTML: (&str, &str) = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+
+#[test]
+fn hostile_text_comes_back_byte_for_byte_in_json_and_harmless_in_html() {
+    let board = Board::start();
+    for text in HOSTILE {
+        let answer = board.submit(text);
+        assert_eq!((answer.status, answer.json()["message"].as_str()), (200, Some(text)));
+        assert_eq!(board.get(&format!("/messages/{}", answer.id())).json()["message"], text);
+        let created = board.service.json("POST", "/messages", &[], text);
+        assert_eq!((created.status, created.json()["message"].as_str()), (201, Some(text)));
+    }
+    let want: Vec<&str> = HOSTILE.iter().rev().flat_map(|text| [*text, *text]).collect();
+    assert_eq!(board.get("/messages").messages(), want);
+    let page = board.get("/");
+    let page = page.text();
+    for tag in ["<script>", "<img", "</textarea></li>", "alert(1)</script>"] {
+        assert!(!page.contains(tag), "{tag}");
+    }
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+    assert_eq!(board.schema.rows::<String>("SELECT message FROM messages ORDER BY id LIMIT 1"), [HOSTILE[0]]);
+}
+
+#[test]
+fn a_message_is_trimmed_and_limited_at_and_above_the_limit() {
+    let board = Board::with(&[("MAX_MESSAGE_CHARS", "5")]);
+    assert_eq!(board.submit(" a\r\nb \n").json()["message"], "a\nb");
+    assert_eq!(board.submit("😀😀😀😀😀").status, 200);
+    for (text, code) in [
+        ("", "empty_message"),
+        (" \t\n", "empty_message"),
+        ("123456", "message_too_long"),
+        ("a\0b", "invalid_message"),
+        ("a\u{1b}b", "invalid_message"),
+        ("a\u{85}b", "invalid_message"),
+    ] {
+        let answer = board.submit(text);
+        assert_eq!((answer.status, answer.code().as_str()), (400, code), "{text:?}");
+    }
+    assert_eq!(board.get("/messages").messages().len(), 2, "what is refused is not stored");
+}
+
+#[test]
+fn a_form_is_for_browsers_and_for_programs() {
+    let board = Board::start();
+    let answer = board.service.submit("from a browser", &[HTML]);
+    assert_eq!((answer.status, answer.header("Location")), (303, Some("/")));
+    let answer = board.submit("from curl");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json(), serde_json::json!({ "id": answer.id(), "message": "from curl" }));
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let answer = board.service.ask("POST", "/messages", &[form], b"message=from+another+form");
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.header("Location"), Some(&*format!("/messages/{}", answer.id())));
+    assert_eq!(board.get("/messages").messages(), ["from another form", "from curl", "from a browser"]);
+}
+
+#[test]
+fn a_browser_gets_its_form_back_with_the_problem_the_text_and_the_key() {
+    let board = Board::with(&[("MAX_MESSAGE_CHARS", "5")]);
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let answer = board.service.ask("POST", "/submit", &[form, HTML], b"new_message=%3Ctoo+long%3E&key=my-key");
+    assert_eq!(answer.status, 400);
+    let page = answer.text();
+    assert!(page.contains("A message has at most 5 characters."), "{page}");
+    assert!(page.contains("\n&lt;too long&gt;</textarea>") && page.contains("value=\"my-key\""), "{page}");
+    let missing = board.service.ask("POST", "/submit", &[form, HTML], b"");
+    assert_eq!(missing.status, 400);
+    assert!(missing.header("Content-Type").is_some_and(|t| t.starts_with("text/html")));
+}
+
+#[test]
+fn lists_continue_in_both_directions_without_gaps_or_repeats() {
+    let board = Board::start();
+    board.schema.run("INSERT INTO messages (message) SELECT CONCAT('m', seq) FROM seq_1_to_451");
+    board.schema.run("DELETE FROM messages WHERE MOD(id, 5) = 0");
+    let all: Vec<String> = board.schema.rows("SELECT message FROM messages ORDER BY id");
+    let walk = |first: &str| {
+        let (mut found, mut next) = (Vec::new(), Some(first.to_owned()));
+        while let Some(path) = next {
+            let list = board.get(&path);
+            found.extend(list.messages());
+            next = list.json()["next"].as_str().map(str::to_owned);
+        }
+        found
+    };
+    for limit in [1, 7, 50, 200] {
+        if limit > 1 {
+            assert_eq!(walk(&format!("/messages?after=0&limit={limit}")), all, "oldest first, {limit} at a time");
+        }
+        let newest_first: Vec<String> = all.iter().rev().cloned().collect();
+        let found = if limit == 1 {
+            board.get("/messages?limit=1").messages()
+        } else {
+            walk(&format!("/messages?limit={limit}"))
+        };
+        assert_eq!(found, newest_first[..found.len()], "newest first, {limit} at a time");
+        assert!(limit == 1 || found.len() == all.len());
+    }
+    assert_eq!(board.get("/messages?after=449").messages(), ["m451"]);
+    assert_eq!(board.get("/messages?after=451").messages(), [] as [&str; 0]);
+    assert_eq!(board.get("/messages?after=451").json()["next"], serde_json::Value::Null);
+    assert_eq!(board.get("/messages?after=2&limit=3").messages(), ["m3", "m4", "m6"], "far below the newest");
+}
+
+#[test]
+fn pages_lead_to_older_pages() {
+    let board = Board::start();
+    assert!(board.get("/").text().contains("No messages yet."));
+    board.schema.run("INSERT INTO messages (message) SELECT CONCAT('number ', seq, '.') FROM seq_1_to_101");
+    let (mut path, mut pages, mut seen) = (Some("/".to_owned()), 0, 0);
+    while let Some(p) = path {
+        let page = board.get(&p);
+        assert_eq!(page.status, 200);
+        pages += 1;
+        seen += page.text().matches("<li id=").count();
+        path = page
+            .text()
+            .split_once("href=\"/?before=")
+            .map(|(_, r)| format!("/?before={}", r.split('"').next().unwrap()));
+    }
+    assert_eq!((pages, seen), (3, 101));
+    let page = board.get("/?before=52");
+    assert!(page.text().contains("number 51.") && !page.text().contains("number 52."));
+}
+
+#[test]
+fn edits_made_behind_the_services_back_are_seen_at_once() {
+    let board = Board::start();
+    for round in 0..200 {
+        let text = format!("by SQL {round}");
+        board.schema.run(&format!("INSERT INTO messages (message) VALUES ('{text}')"));
+        assert_eq!(board.get("/messages?limit=1").messages(), [text.as_str()]);
+        if round % 10 == 0 {
+            assert!(board.get("/").text().contains(&text));
+            board.schema.run(&format!("UPDATE messages SET message = 'changed {round}' WHERE message = '{text}'"));
+            assert!(board.get("/").text().contains(&format!("changed {round}")));
+        }
+    }
+    board.schema.run("DELETE FROM messages");
+    assert!(board.get("/").text().contains("No messages yet."));
+}
+
+#[test]
+fn times_are_the_databases_in_utc_also_past_2038_and_none_for_old_rows() {
+    let board = Board::start();
+    board.schema.run(
+        "INSERT INTO messages (message, created_at) VALUES ('future', '2051-02-03 04:05:06.000007'), ('old', NULL)",
+    );
+    let list = board.get("/messages").json();
+    assert_eq!(list["messages"][0]["created_at"], serde_json::Value::Null);
+    assert_eq!(list["messages"][1]["created_at"], "2051-02-03T04:05:06.000007Z");
+    let id = board.submit("now").id();
+    let time = board.get(&format!("/messages/{id}")).json()["created_at"].as_str().unwrap().to_owned();
+    let stored: Vec<String> = board
+        .schema
+        .rows("SELECT DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%s.%fZ') FROM messages WHERE message = 'now'");
+    assert_eq!(stored, [time]);
+    let late: Vec<u64> = board
+        .schema
+        .rows("SELECT ABS(TIMESTAMPDIFF(SECOND, created_at, UTC_TIMESTAMP(6))) FROM messages WHERE message = 'now'");
+    assert!(late[0] < 10, "in UTC");
+}
+
+#[test]
+fn editing_needs_the_token() {
+    let board = Board::with(&[("ADMIN_TOKEN", "s3cret")]);
+    let token = ("Authorization", "Bearer s3cret");
+    let id = board.submit("first").id();
+    let path = format!("/messages/{id}");
+    for wrong in ["", "Bearer", "Bearer ", "Bearer wrong", "Bearer s3cre", "Bearer s3cret2", "Basic s3cret", "s3cret"] {
+        for method in ["PUT", "DELETE"] {
+            let answer = board.service.ask(method, &path, &[("Authorization", wrong)], b"");
+            assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"), "{method} {wrong:?}");
+            assert_eq!(answer.header("WWW-Authenticate"), Some("Bearer"));
+        }
+    }
+    let edited = board.service.json("PUT", &path, &[token], " second ");
+    assert_eq!((edited.status, edited.json()["message"].as_str()), (200, Some("second")));
+    assert!(edited.json()["edited_at"].is_string());
+    assert_eq!(board.service.json("PUT", &path, &[token], "second").status, 200, "the same text is fine");
+    assert_eq!(board.service.json("PUT", &path, &[token], "").code(), "empty_message");
+    assert_eq!(board.service.json("PUT", "/messages/999", &[token], "x").status, 404);
+    assert!(board.get("/").text().contains("edited "));
+
+    let deleted = board.service.ask("DELETE", &path, &[("authorization", "bearer s3cret")], b"");
+    assert_eq!((deleted.status, deleted.header("Content-Length")), (204, None));
+    assert_eq!(board.service.ask("DELETE", &path, &[token], b"").status, 404);
+    assert_eq!(board.get(&path).status, 404);
+}
+
+#[test]
+fn without_a_token_set_up_editing_is_off() {
+    let board = Board::start();
+    let id = board.submit("stays").id();
+    for method in ["PUT", "DELETE"] {
+        let answer = board.service.ask(method, &format!("/messages/{id}"), &[("Authorization", "Bearer x")], b"");
+        assert_eq!((answer.status, answer.code().as_str()), (403, "editing_disabled"));
+    }
+}
+
+#[test]
+fn writes_from_other_sites_are_refused() {
+    let board = Board::with(&[("ADMIN_TOKEN", "t"), ("TRUSTED_PROXIES", "127.0.0.0/8, ::1")]);
+    let submit = |headers: &[(&str, &str)]| board.service.submit("x", headers).status;
+    assert_eq!(submit(&[("Sec-Fetch-Site", "same-origin")]), 200);
+    assert_eq!(submit(&[("Sec-Fetch-Site", "cross-site")]), 403);
+    assert_eq!(submit(&[("Sec-Fetch-Site", "same-site")]), 403);
+    assert_eq!(submit(&[("Origin", "http://board.test")]), 200);
+    assert_eq!(submit(&[("Origin", "http://evil.test")]), 403);
+    assert_eq!(submit(&[("Origin", "https://public.test"), ("X-Forwarded-Host", "public.test")]), 200);
+    for (method, path) in [("POST", "/messages"), ("PUT", "/messages/1"), ("DELETE", "/messages/1")] {
+        let headers = [("Sec-Fetch-Site", "cross-site"), ("Authorization", "Bearer t"), JSON];
+        let answer = board.service.ask(method, path, &headers, br#"{"message":"x"}"#);
+        assert_eq!((answer.status, answer.code().as_str()), (403, "cross_site"), "{method}");
+    }
+    let page = board.service.submit("planted text", &[("Sec-Fetch-Site", "cross-site"), HTML]);
+    assert!(page.status == 403 && !page.text().contains("planted text"), "it is not put before a person to be sent");
+}
+
+#[test]
+fn every_answer_carries_the_common_headers() {
+    let board = Board::start();
+    let id = board.submit("x").id();
+    let paths = [
+        "/",
+        "/messages",
+        &format!("/messages/{id}"),
+        "/livez",
+        "/readyz",
+        "/version",
+        "/favicon.ico",
+        "/nope",
+        "/submit",
+    ];
+    for path in paths {
+        let answer = board.service.ask("GET", path, &[("X-Request-Id", "my-id_1")], b"");
+        assert_eq!(answer.header("X-Request-Id"), Some("my-id_1"), "{path}");
+        assert_eq!(answer.header("X-Content-Type-Options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("Referrer-Policy"), Some("same-origin"), "{path}");
+        assert_eq!(answer.header("Server"), Some("twotier"), "{path}");
+        assert!(answer.header("X-Served-By").is_some_and(|name| !name.is_empty()), "{path}");
+        assert!(answer.header("Date").is_some(), "{path}");
+    }
+    let answer = board.service.ask("GET", "/", &[("X-Request-Id", "no spaces allowed")], b"");
+    assert!(answer.header("X-Request-Id").is_some_and(|id| id != "no spaces allowed" && !id.is_empty()));
+    let (a, b) = (board.get("/livez"), board.get("/livez"));
+    assert_ne!(a.header("X-Request-Id"), b.header("X-Request-Id"));
+}
+
+#[test]
+fn pages_load_nothing_from_elsewhere_and_allow_nothing_inline() {
+    let board = Board::start();
+    let page = board.get("/");
+    let policy = page.header("Content-Security-Policy").unwrap();
+    assert!(!policy.contains("unsafe-inline") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    let text = page.text();
+    assert!(
+        !text.contains("http://")
+            && !text.contains("https://")
+            && !text.contains(" style=")
+            && !text.contains(" onclick")
+    );
+    let assets: Vec<&str> = text.split('"').filter(|part| part.starts_with("/assets/")).collect();
+    assert_eq!(assets.len(), 3);
+    for path in assets {
+        let asset = board.get(path);
+        assert_eq!(asset.status, 200, "{path}");
+        assert!(asset.header("Cache-Control").is_some_and(|c| c.contains("immutable")), "{path}");
+        assert!(!asset.text().contains("innerHTML") && !asset.text().contains("insertAdjacentHTML"), "{path}");
+    }
+    assert_eq!(board.get("/assets/style.css").status, 404);
+}
+
+#[test]
+fn each_page_has_a_key_of_its_own_for_its_form() {
+    let board = Board::start();
+    let key = || {
+        let page = board.get("/");
+        let text = page.text();
+        text.split_once("name=\"key\" value=\"").unwrap().1.split('"').next().unwrap().to_owned()
+    };
+    let (first, second) = (key(), key());
+    assert_ne!(first, second);
+    assert_eq!(first.len(), 36);
+    let body = format!("new_message=twice&key={first}");
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    for _ in 0..2 {
+        assert_eq!(board.service.ask("POST", "/submit", &[form, HTML], body.as_bytes()).status, 303);
+    }
+    assert_eq!(board.schema.copies("twice"), 1, "a double click is one message");
+}
+
+#[test]
+fn errors_are_json_for_programs_and_a_page_for_people() {
+    let board = Board::start();
+    for (method, path, status, code) in [
+        ("GET", "/nope", 404, "not_found"),
+        ("GET", "/messages/999", 404, "not_found"),
+        ("GET", "/messages/x", 404, "not_found"),
+        ("DELETE", "/", 405, "method_not_allowed"),
+        ("GET", "/submit", 405, "method_not_allowed"),
+        ("GET", "/?before=x", 400, "invalid_parameter"),
+        ("GET", "/messages?limit=0", 400, "invalid_parameter"),
+        ("GET", "/messages?before=1&after=1", 400, "invalid_parameter"),
+        ("POST", "/messages", 400, "missing_field"),
+        ("POST", "/submit", 400, "missing_field"),
+    ] {
+        let answer = board.service.ask(method, path, &[], b"");
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path}");
+        assert_eq!(answer.header("Content-Type"), Some("application/json"));
+        let page = board.service.ask(method, path, &[HTML], b"");
+        assert_eq!(page.status, status, "{method} {path}");
+        assert!(page.text().starts_with("<!doctype html>"), "{method} {path}");
+    }
+    let answer = board.service.ask("PATCH", "/messages/1", &[], b"");
+    assert_eq!(answer.header("Allow"), Some("GET, HEAD, PUT, DELETE, OPTIONS"));
+    for (body, code, status) in [
+        (&b"{"[..], "invalid_json", 400),
+        (b"{}", "missing_field", 400),
+        (br#"{"message":""}"#, "empty_message", 400),
+        (br#"{"message":5}"#, "invalid_json", 400),
+    ] {
+        let answer = board.service.ask("POST", "/messages", &[JSON], body);
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{body:?}");
+    }
+    let answer = board.service.ask("POST", "/submit", &[("Content-Type", "multipart/form-data")], b"x");
+    assert_eq!((answer.status, answer.code().as_str()), (415, "unsupported_media_type"));
+}
+
+#[test]
+fn head_and_options_work_wherever_get_does() {
+    let board = Board::start();
+    board.submit("x");
+    for path in ["/", "/messages", "/messages/1", "/livez", "/readyz", "/healthz", "/version", "/nope"] {
+        let get = board.get(path);
+        let mut connection = Connection::open(board.service.address);
+        connection.send(request("HEAD", path, &[], b""));
+        let head = connection.try_answer(true).unwrap();
+        assert_eq!((head.status, head.header("Content-Length")), (get.status, get.header("Content-Length")), "{path}");
+        connection.send(request("GET", "/livez", &[], b""));
+        assert_eq!(connection.answer().text(), "alive\n", "nothing of a body was in the way: {path}");
+    }
+    let options = board.service.ask("OPTIONS", "/messages", &[], b"");
+    assert_eq!((options.status, options.header("Allow")), (204, Some("GET, HEAD, POST, OPTIONS")));
+}
+
+#[test]
+fn health_has_its_old_names_and_the_version_is_told() {
+    let board = Board::start();
+    for path in ["/livez", "/health", "/healthz"] {
+        assert_eq!((board.get(path).status, board.get(path).text()), (200, "alive\n"), "{path}");
+    }
+    for path in ["/readyz", "/ready"] {
+        assert_eq!((board.get(path).status, board.get(path).text()), (200, "ready\n"), "{path}");
+    }
+    let version = board.get("/version").json();
+    assert_eq!(
+        (version["name"].as_str(), version["version"].as_str()),
+        (Some("twotier"), Some(env!("CARGO_PKG_VERSION")))
+    );
+}
+
+#[test]
+fn the_pages_title_is_a_setting_and_is_escaped() {
+    let board = Board::with(&[("PAGE_TITLE", "Class <3 & more")]);
+    assert!(board.get("/").text().contains("<title>Class &lt;3 &amp; more</title>"));
+}
+
+#[test]
+fn a_form_value_may_be_of_any_size_that_fits_the_body() {
+    let board = Board::with(&[("MAX_MESSAGE_CHARS", "5000")]);
+    let text = "😀".repeat(5000);
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let body = format!("new_message={text}");
+    let answer = board.service.ask("POST", "/submit", &[form], body.as_bytes());
+    assert_eq!((answer.status, answer.json()["message"].as_str()), (200, Some(text.as_str())));
+    assert_eq!(board.get(&format!("/messages/{}", answer.id())).json()["message"], text.as_str());
+    let encoded = form_value(&text);
+    assert!(encoded.len() > 5000 * 12 - 1, "percent-encoded it still fits 64 KiB");
+    assert_eq!(board.submit(&text).status, 200);
+}
+
+#[test]
+fn a_client_that_sends_too_much_is_told_when_to_come_back() {
+    let board = Board::with(&[("RATE_LIMIT", "3"), ("TRUSTED_PROXIES", "127.0.0.1")]);
+    let submit = |client: &str, text: &str| board.service.submit(text, &[("X-Forwarded-For", client)]);
+    assert_eq!(submit("192.0.2.1", "").status, 400, "what would not be stored does not count");
+    for _ in 0..3 {
+        assert_eq!(submit("192.0.2.1", "x").status, 200);
+    }
+    let refused = submit("203.0.113.9, 192.0.2.1", "x");
+    assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limited"));
+    let wait: u64 = refused.header("Retry-After").unwrap().parse().unwrap();
+    assert!((1..=20).contains(&wait), "{wait}");
+    assert_eq!(submit("192.0.2.2", "x").status, 200, "another client is not held up");
+    let page = board.service.submit("kept text", &[("X-Forwarded-For", "192.0.2.1"), HTML]);
+    assert!(page.status == 429 && page.text().contains("kept text"));
+    for path in ["/livez", "/readyz", "/", "/messages"] {
+        for _ in 0..5 {
+            assert_eq!(board.service.ask("GET", path, &[("X-Forwarded-For", "192.0.2.1")], b"").status, 200, "{path}");
+        }
+    }
+}

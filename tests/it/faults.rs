@@ -1,0 +1,371 @@
+//! Faults of the database while people read and write: what each of them sees, how soon, and how it ends. The README's
+//! table of faults says what is tested here.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder};
+
+use crate::support::crowd::{Seen, Who, through};
+use crate::support::service::reach;
+use crate::support::{Board, Database, Proxy, Schema, Service, Signal, eventually};
+
+const SECOND: Duration = Duration::from_secs(1);
+const PASSWORD: &str = "of a plain user";
+
+/// A user with all rights in the schema, and none that a server makes exceptions for.
+fn plain_user(schema: &Schema) -> String {
+    let user = format!("u_{}", schema.name);
+    schema.run(&format!("CREATE USER {user}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'"));
+    schema.run(&format!("GRANT ALL ON {}.* TO {user}@'127.0.0.1'", schema.name));
+    user
+}
+
+fn start(schema: &Schema, settings: &[(&str, &str)]) -> Service {
+    let service = Service::start(schema, &[&[("DB_TIMEOUT", "1s")], settings].concat());
+    service.wait_until_ready();
+    service
+}
+
+#[track_caller]
+fn assert_told(seen: &Seen, readers: &[u16], writers: &[u16]) {
+    let told = |who| seen.statuses(who).into_iter().collect::<Vec<_>>();
+    assert_eq!((told(Who::Reader), told(Who::Writer)), (readers.to_vec(), writers.to_vec()), "readers, writers");
+}
+
+/// Ends all sessions of a user.
+fn kill_sessions(admin: &mut Conn, user: &str) {
+    let sessions = "SELECT id FROM information_schema.processlist WHERE user = ?";
+    for id in admin.exec::<u64, _, _>(sessions, (user,)).unwrap() {
+        // It may have ended by itself.
+        let _ = admin.query_drop(format!("KILL {id}"));
+    }
+}
+
+/// Sessions of a user, as many as the server gives.
+fn connect_all(database: &Database, user: &str) -> Vec<Conn> {
+    let connect = || {
+        let address = OptsBuilder::new().ip_or_hostname(Some("127.0.0.1")).tcp_port(database.port());
+        Conn::new(address.user(Some(user)).pass(Some(PASSWORD)).prefer_socket(false)).ok()
+    };
+    std::iter::from_fn(connect).collect()
+}
+
+#[test]
+fn killed_it_is_503_at_once_and_served_again_with_the_restart() {
+    let database = Database::private();
+    let schema = database.schema();
+    let service = start(&schema, &[]);
+    let kill = || {
+        database.signal(Signal::KILL);
+        eventually("it is dead", || database.try_connect().is_err());
+    };
+    let seen = through(&service, SECOND, kill, |()| database.start());
+    seen.check("killed", SECOND);
+    assert_told(&seen, &[503], &[503]);
+    seen.check_stored(&schema);
+}
+
+#[test]
+fn restarted_cleanly_it_is_503_at_once_and_served_again_with_the_restart() {
+    let database = Database::private();
+    let schema = database.schema();
+    let service = start(&schema, &[]);
+    let seen = through(&service, SECOND, || database.stop(), |()| database.start());
+    seen.check("restarted", SECOND);
+    assert_told(&seen, &[503], &[503]);
+    seen.check_stored(&schema);
+}
+
+#[test]
+fn stopped_in_its_tracks_it_is_503_within_the_time_out_and_served_again_when_it_goes_on() {
+    let database = Database::private();
+    let schema = database.schema();
+    let service = start(&schema, &[]);
+    let greets = || {
+        let mut socket = TcpStream::connect(("127.0.0.1", database.port())).unwrap();
+        socket.set_read_timeout(Some(SECOND / 4)).unwrap();
+        socket.read(&mut [0]).is_ok()
+    };
+    let stop = || {
+        database.signal(Signal::STOP);
+        eventually("it hangs", || !greets());
+    };
+    let seen = through(&service, 4 * SECOND, stop, |()| database.signal(Signal::CONT));
+    seen.check("stopped", SECOND);
+    assert_told(&seen, &[503], &[503]);
+    seen.check_stored(&schema);
+}
+
+#[test]
+fn without_a_connection_left_sessions_go_on_and_who_needs_a_new_one_is_told_503_at_once() {
+    let database = Database::private();
+    let schema = database.schema();
+    let user = plain_user(&schema);
+    let service = start(&schema, &[("MYSQL_USER", &user), ("MYSQL_PASSWORD", PASSWORD)]);
+    let hog = plain_user(&database.schema());
+    let mut admin = database.connect();
+    admin.query_drop("SET GLOBAL max_connections = 12").unwrap();
+    let use_up = || {
+        let mut hogs = connect_all(&database, &hog);
+        assert_eq!(service.submit("over a session that is there", &[]).status, 200);
+        assert_eq!(service.get("/messages").status, 200);
+        eventually("the service has no session left", || {
+            kill_sessions(&mut admin, &user);
+            hogs.extend(connect_all(&database, &hog));
+            // A login that is under way is one too: it has been let in already.
+            let sessions =
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE user IN (?, 'unauthenticated user')";
+            let mut none_left = || admin.exec_first::<u64, _, _>(sessions, (&user,)).unwrap() == Some(0);
+            none_left() && connect_all(&database, &hog).is_empty() && none_left()
+        });
+        hogs
+    };
+    let seen = through(&service, SECOND, use_up, drop);
+    seen.check("no connection left", SECOND);
+    assert_told(&seen, &[503], &[503]);
+    seen.check_stored(&schema);
+}
+
+#[test]
+fn a_read_only_database_is_read_and_its_writers_are_told_503_at_once() {
+    let database = Database::private();
+    let schema = database.schema();
+    let user = plain_user(&schema);
+    let service = start(&schema, &[("MYSQL_USER", &user), ("MYSQL_PASSWORD", PASSWORD)]);
+    let set = |value: u8| database.connect().query_drop(format!("SET GLOBAL read_only = {value}")).unwrap();
+    let seen = through(&service, SECOND, || set(1), |()| set(0));
+    seen.check("read-only", SECOND);
+    assert_told(&seen, &[200], &[503]);
+    seen.check_stored(&schema);
+}
+
+#[test]
+fn a_deadlock_costs_a_writer_another_attempt_and_nothing_else() {
+    let board = Board::start();
+    let key = "0190163d-8694-739b-aea5-966c26f8ad90";
+    board.submit("before");
+    let mut other = board.schema.connect();
+    for statement in [
+        "CREATE TABLE heavy (n INT PRIMARY KEY) ENGINE=InnoDB",
+        "BEGIN",
+        // The lighter transaction is the one that is rolled back.
+        "INSERT INTO heavy SELECT seq FROM seq_1_to_1000",
+    ] {
+        other.query_drop(statement).unwrap();
+    }
+    let bytes = key.replace('-', "");
+    other.query_drop(format!("INSERT INTO messages (message, submit_key) VALUES ('theirs', X'{bytes}')")).unwrap();
+    thread::scope(|scope| {
+        let ours = scope.spawn(|| board.service.json("POST", "/messages", &[("Idempotency-Key", key)], "ours"));
+        eventually("ours waits for theirs", || {
+            // The server shows the same picture for a while, and for ever to who looks at it all the time.
+            board.schema.run("DO SLEEP(0.2)");
+            let waiting: Vec<u64> = board.schema.rows(
+                "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
+                 ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()",
+            );
+            waiting == [1]
+        });
+        // Waits for the row that ours has inserted and not committed.
+        other.query_drop("SELECT message FROM messages FOR UPDATE").unwrap();
+        assert_eq!(board.get("/messages").messages(), ["before"], "readers do not wait, and see what is committed");
+        other.query_drop("ROLLBACK").unwrap();
+        let answer = ours.join().unwrap();
+        assert_eq!((answer.status, answer.json()["message"].as_str()), (201, Some("ours")));
+    });
+    eventually("the deadlock is logged", || board.service.log().contains("(1213)"));
+    assert_eq!(board.get("/messages").messages(), ["ours", "before"]);
+}
+
+#[test]
+fn while_somebody_holds_all_rows_readers_go_on_and_writers_are_told_503_within_the_time_out() {
+    let schema = Database::shared().schema();
+    // Long enough for a lock wait to be given up and tried again.
+    let service = start(&schema, &[("DB_TIMEOUT", "2s")]);
+    let hold = || {
+        let mut holder = schema.connect();
+        holder.query_drop("BEGIN").unwrap();
+        holder.query_drop("SELECT message FROM messages FOR UPDATE").unwrap();
+        holder
+    };
+    let seen = through(&service, 5 * SECOND, hold, drop);
+    seen.check("rows held", 2 * SECOND);
+    assert_told(&seen, &[200], &[503]);
+    seen.check_stored(&schema);
+    eventually("the lock wait is logged", || service.log().contains("(1205)"));
+}
+
+#[test]
+fn while_somebody_holds_the_table_everybody_is_told_503_within_the_time_out() {
+    let schema = Database::shared().schema();
+    let service = start(&schema, &[]);
+    let hold = || {
+        let mut holder = schema.connect();
+        holder.query_drop("LOCK TABLES messages WRITE").unwrap();
+        holder
+    };
+    let seen = through(&service, 3 * SECOND, hold, drop);
+    seen.check("table held", SECOND);
+    assert_told(&seen, &[503], &[503]);
+    seen.check_stored(&schema);
+}
+
+#[test]
+fn with_another_password_sessions_go_on_and_who_needs_a_new_one_is_told_503_at_once() {
+    let schema = Database::shared().schema();
+    let user = plain_user(&schema);
+    let service = start(&schema, &[("MYSQL_USER", &user), ("MYSQL_PASSWORD", PASSWORD)]);
+    let mut admin = schema.connect();
+    let set = |password: &str| schema.run(&format!("ALTER USER {user}@'127.0.0.1' IDENTIFIED BY '{password}'"));
+    let change = || {
+        set("another");
+        assert_eq!(service.submit("over a session that is there", &[]).status, 200);
+        assert_eq!(service.get("/messages").status, 200);
+        kill_sessions(&mut admin, &user);
+    };
+    let seen = through(&service, SECOND, change, |()| set(PASSWORD));
+    seen.check("password changed", SECOND);
+    assert_told(&seen, &[503], &[503]);
+    seen.check_stored(&schema);
+    assert!(service.log().contains("look at MYSQL_USER and MYSQL_PASSWORD"), "{}", service.log());
+    schema.run(&format!("DROP USER {user}@'127.0.0.1'"));
+}
+
+#[test]
+fn without_its_table_it_is_500_until_the_table_is_there_again() {
+    let schema = Database::shared().schema();
+    let service = start(&schema, &[]);
+    let table = include_str!("../../message.sql");
+    let statements = || table.split(";\n").filter(|statement| statement.contains("CREATE"));
+    assert_eq!(statements().count(), 1);
+    let seen = through(
+        &service,
+        SECOND,
+        || schema.run("DROP TABLE messages"),
+        |()| statements().for_each(|statement| schema.run(statement)),
+    );
+    seen.check("table dropped", SECOND);
+    assert_told(&seen, &[500], &[500]);
+    assert!(seen.statuses(Who::Ready).contains(&503), "it is not ready, once the last good look is a second old");
+}
+
+/// A service with two hosts, both of which are the same database.
+struct TwoHosts {
+    service: Service,
+    a: Proxy,
+    b: Proxy,
+    schema: Schema,
+}
+
+impl TwoHosts {
+    fn start(prepare: impl FnOnce(&Proxy, &Proxy)) -> TwoHosts {
+        let schema = Database::shared().schema();
+        let (a, b) = (Proxy::start(&schema.database), Proxy::start(&schema.database));
+        prepare(&a, &b);
+        let hosts = format!("127.0.0.1:{},127.0.0.1:{}", a.port(), b.port());
+        let service = start(&schema, &[("MYSQL_HOST", &hosts)]);
+        TwoHosts { service, a, b, schema }
+    }
+}
+
+#[test]
+fn of_two_hosts_either_may_be_dead_and_nobody_sees_it() {
+    let hosts = TwoHosts::start(|_, _| ());
+    let (a, b) = (&hosts.a, &hosts.b);
+    for (what, dies) in [("the second is dead", b), ("the first is dead", a), ("the second is dead after it", b)] {
+        let seen = through(&hosts.service, SECOND, || dies.close(), |()| dies.open());
+        seen.check(what, SECOND);
+        assert_told(&seen, &[200], &[200, 201]);
+        seen.check_stored(&hosts.schema);
+    }
+}
+
+#[test]
+fn a_host_that_hangs_costs_one_time_out_and_the_other_takes_over() {
+    let hosts = TwoHosts::start(|_, _| ());
+    // The fault does not end: from here on the other host serves.
+    let seen = through(&hosts.service, Duration::ZERO, || hosts.a.silence(), |()| ());
+    seen.check("the first hangs", SECOND);
+    seen.check_stored(&hosts.schema);
+    assert!(seen.anybody_was_told(503), "it did hang");
+    hosts.a.speak();
+}
+
+#[test]
+fn it_starts_with_a_host_that_is_dead_or_hangs() {
+    type Prepare = fn(&Proxy, &Proxy);
+    let cases: [(&str, Prepare); 4] = [
+        ("the first is dead", |a, _| a.close()),
+        ("the second is dead", |_, b| b.close()),
+        ("the first hangs", |a, _| a.silence()),
+        ("the second hangs", |_, b| b.silence()),
+    ];
+    for (what, prepare) in cases {
+        let hosts = TwoHosts::start(prepare);
+        assert_eq!(hosts.service.submit("x", &[]).status, 200, "{what}");
+        assert_eq!(hosts.service.get("/messages").messages(), ["x"], "{what}");
+    }
+}
+
+#[test]
+fn of_the_addresses_of_a_name_any_may_be_dead() {
+    let schema = Database::shared().schema();
+    let addresses = [Ipv4Addr::new(127, 0, 0, 8), Ipv4Addr::new(127, 0, 0, 9)];
+    // The resolver has its own order, so that one of the two rounds has the dead one first.
+    for alive in addresses {
+        let proxy = Proxy::at(alive, &schema.database);
+        let port = proxy.port().to_string();
+        let hosts: String = addresses.iter().map(|address| format!("{address} board-db.test\n")).collect();
+        let mut variables = reach(&schema);
+        variables.extend([("MYSQL_HOST", "board-db.test"), ("MYSQL_PORT", &port)].map(|(n, v)| (n.into(), v.into())));
+        let service = Service::run_with_hosts(&hosts, &variables);
+        service.wait_until_ready();
+        assert_eq!(service.submit("x", &[]).status, 200, "{alive} is alive");
+        let seen = through(&service, Duration::ZERO, || proxy.cut(), |()| ());
+        seen.check("a name with a dead address", 5 * SECOND);
+        assert_told(&seen, &[200], &[200, 201]);
+    }
+}
+
+#[test]
+fn a_server_that_takes_no_writes_is_left_for_one_that_does() {
+    let schema = Database::shared().schema();
+    let (demoted, writer) = (Database::private(), &schema.database);
+    let name = &schema.name;
+    let user = format!("user_{name}");
+    for server in [&demoted, writer] {
+        let mut connection = server.connect();
+        for statement in [
+            format!("CREATE DATABASE IF NOT EXISTS {name}"),
+            format!("CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'b'"),
+            format!("GRANT ALL ON {name}.* TO {user}@'127.0.0.1'"),
+        ] {
+            connection.query_drop(statement).unwrap();
+        }
+    }
+    Service::start(&schema, &[]).wait_until_ready();
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", demoted.port(), writer.port());
+    let settings = [("MYSQL_HOST", hosts.as_str()), ("MYSQL_USER", &user), ("MYSQL_PASSWORD", "b")];
+    let service = Service::start(&schema, &settings);
+    service.wait_until_ready();
+    assert_eq!(service.submit("to the first", &[]).status, 200);
+    assert_eq!(schema.copies("to the first"), 0);
+    // A primary that was demoted: its connections stay, and refuse writes.
+    demoted.connect().query_drop("SET GLOBAL read_only = 1").unwrap();
+    assert_eq!(service.submit("to the second", &[]).status, 200, "{}", service.log());
+    assert_eq!(schema.copies("to the second"), 1);
+    for path in ["/messages", "/messages?after=0", "/"] {
+        assert!(service.get(path).text().contains("to the second"), "{path} still reads the old primary");
+    }
+    let late = Service::start(&schema, &settings);
+    late.wait_until_ready();
+    assert!(
+        late.get("/messages").text().contains("to the second"),
+        "a reader that stands first in the list is passed over"
+    );
+    writer.connect().query_drop(format!("DROP USER {user}@'127.0.0.1'")).unwrap();
+}

@@ -1,0 +1,27 @@
+//! Black-box tests: the built program, over a real port, in front of a real database.
+#![allow(unreachable_pub, reason = "a test program has no users")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panic"
+)]
+
+mod board;
+mod chaos;
+mod encryption;
+mod faults;
+mod hostile;
+mod load;
+mod once;
+mod outage;
+mod process;
+mod properties;
+mod protocol;
+mod soak;
+mod support;
+mod tidy;
+mod torture;
+mod unheard;
+mod upgrade;

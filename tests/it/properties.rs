@@ -1,0 +1,188 @@
+//! Properties of everything that reads foreign text, on random texts: messages, keys, settings, queries, HTML and SQL.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use serde_json::json;
+use twotier::board::input::{self, MAX_LIMIT, Start};
+use twotier::config::{Config, Environment, SETTINGS};
+use twotier::key::{Key, MAX_KEY};
+use twotier::message::{Invalid, Message, NewMessage};
+use twotier::page::{Pages, Returned};
+
+use crate::support::Board;
+use crate::support::client::request;
+
+const MAX_CHARS: usize = 50;
+
+/// Random cases of each property; nothing is written beside the sources.
+fn config() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) }
+}
+
+/// Any text, with those characters often that somebody might take for more than text.
+fn text() -> impl Strategy<Value = String> {
+    let special = "[<>&\"'`\\\\%_;#{}\\-/*?\r\n\t \u{a0}\u{2028}\u{feff}\u{202e}\u{fffd}]";
+    let piece = prop_oneof![
+        3 => special,
+        3 => "\\PC{0,4}",
+        1 => any::<char>().prop_map(String::from),
+        1 => prop::sample::select(vec!["\r\n", "{{key}}", "</p>", "<script>", "&amp;", "\\'", "--", "😀", "e\u{301}", "\0"])
+            .prop_map(str::to_owned),
+    ];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+fn message(id: u64, text: &str) -> Message {
+    Message { id, text: text.to_owned(), created_at: None, edited_at: None }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn what_is_a_message_is_one_again_and_keeps_its_limits(raw in text(), space in "[ \t\r\n\u{3000}]{0,3}") {
+        match NewMessage::parse(&raw, MAX_CHARS) {
+            Ok(message) => {
+                let text = message.as_str();
+                prop_assert!((1..=MAX_CHARS).contains(&text.chars().count()));
+                prop_assert_eq!(text.trim(), text);
+                prop_assert!(!text.chars().any(|c| c.is_control() && !"\n\t".contains(c)));
+                prop_assert!(raw.replace("\r\n", "\n").contains(text), "nothing is changed inside");
+                let again = NewMessage::parse(&format!("{space}\n{text}\n{space}"), MAX_CHARS);
+                prop_assert_eq!(again, Ok(message));
+            }
+            Err(Invalid::Empty) => prop_assert!(raw.chars().all(char::is_whitespace)),
+            Err(Invalid::TooLong(limit)) => prop_assert!(limit == MAX_CHARS && raw.chars().count() > MAX_CHARS),
+            Err(Invalid::ControlCharacter) => {
+                prop_assert!(raw.chars().any(|c| c.is_control() && !"\n\t".contains(c)));
+            }
+        }
+    }
+
+    #[test]
+    fn different_keys_are_stored_differently(a in "[!-~]{1,64}", b in "[!-~]{1,64}", foreign in text()) {
+        let key = |text: &str| Key::chosen(text).unwrap();
+        prop_assert_eq!(key(&a), key(&a));
+        prop_assert_eq!(key(&a) == key(&b), a == b);
+        let other_case: String = a.chars().map(|c| if c.is_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect();
+        prop_assert_eq!(key(&a) == key(&other_case), a == other_case);
+        let well_formed = (1..=MAX_KEY).contains(&foreign.len()) && foreign.bytes().all(|b| (0x21..=0x7e).contains(&b));
+        prop_assert_eq!(Key::chosen(&foreign).is_some(), well_formed);
+        let too_long = a + &"x".repeat(MAX_KEY);
+        prop_assert_eq!(Key::chosen(&too_long), None);
+    }
+
+    #[test]
+    fn a_uuid_is_its_own_key_in_one_way_of_writing_it(bytes in any::<[u8; 16]>()) {
+        let uuid = uuid::Uuid::from_bytes(bytes);
+        let text = uuid.hyphenated().to_string();
+        let stored = Key::chosen(&text).unwrap();
+        prop_assert_eq!(stored.as_bytes(), &bytes);
+        for other in [uuid.simple().to_string(), uuid.braced().to_string(), uuid.urn().to_string()] {
+            prop_assert_ne!(Key::chosen(&other).unwrap(), stored);
+        }
+    }
+
+    #[test]
+    fn a_setting_is_taken_exactly_or_refused_by_name(index in 0..SETTINGS.len(), value in text()) {
+        let setting = &SETTINGS[index];
+        let variables = [("MYSQL_USER", "u"), ("MYSQL_DB", "d"), (setting.name, &*value)];
+        let environment = Environment::of(variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).into())).collect());
+        if let Err(wrong) = Config::read(&environment) {
+            let said: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            // DATABASE_URL excludes what stands beside it, and MYSQL_DATABASE has to agree with MYSQL_DB.
+            let about = |said: &String| said.starts_with(setting.name) || said.starts_with("MYSQL_");
+            prop_assert!(said.iter().all(about), "{said:?}");
+            let secret = setting.secret && value.chars().count() > 12;
+            prop_assert!(!secret || !said.iter().any(|said| said.contains(&value)), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_durations_are_what_they_say(number in any::<u32>(), millis in 0u64..8_000_000) {
+        let read = |name: &str, value: String| {
+            let variables = [("MYSQL_USER", "u".to_owned()), ("MYSQL_DB", "d".to_owned()), (name, value)];
+            Config::read(&Environment::of(variables.into_iter().map(|(n, v)| (n.to_owned(), v.into())).collect())).ok()
+        };
+        let port = read("PORT", number.to_string()).map(|config| config.port);
+        prop_assert_eq!(port, u16::try_from(number).ok());
+        let timeout = read("DB_TIMEOUT", format!("{millis}ms")).map(|config| config.db_timeout);
+        prop_assert_eq!(timeout, Some(Duration::from_millis(millis)).filter(|_| (100..=3_600_000).contains(&millis)));
+        let list = read("MYSQL_HOST", format!("a:{number},b")).map(|config| config.hosts[0].port);
+        prop_assert_eq!(list, u16::try_from(number).ok().filter(|port| *port > 0));
+    }
+
+    #[test]
+    fn a_window_says_what_the_query_says(id in any::<u64>(), limit in 0usize..400, other in "[a-z%0-9+]{0,9}", query in text()) {
+        let asked = input::window(&format!("limit={limit}&before={id}"));
+        match asked {
+            Ok(window) => prop_assert_eq!((window.start, window.limit), (Start::Before(id), limit)),
+            Err(_) => prop_assert!(!(1..=MAX_LIMIT).contains(&limit)),
+        }
+        let both = format!("before={id}&after={id}");
+        prop_assert!(input::window(&both).is_err());
+        let digits = !other.is_empty() && other.bytes().all(|b| b.is_ascii_digit());
+        // Percent-encoded digits are digits.
+        let after = format!("after={other}");
+        prop_assert!(other.contains('%') || input::window(&after).is_ok() == digits, "{after}");
+        if let Ok(window) = input::window(&query) {
+            prop_assert!((1..=MAX_LIMIT).contains(&window.limit));
+        }
+    }
+
+    #[test]
+    fn text_never_becomes_markup(text in text()) {
+        // A page with this text has as much markup as one with a plain word, wherever the text stands.
+        let render = |text: &str| {
+            let pages = Pages::new(text, text, 2000);
+            let board = pages.board(&[message(1, text), message(2, text)], None, true);
+            let board = [board.before.as_slice(), b"KEY", board.after.as_slice()].concat();
+            let returned = pages.returned_form(&Returned { text, key: text, problem: text });
+            [String::from_utf8(board).unwrap(), returned, pages.error(text, text)]
+        };
+        for (page, plain) in render(&text).iter().zip(render("word")) {
+            for mark in ['<', '>', '"', '\''] {
+                prop_assert_eq!(page.matches(mark).count(), plain.matches(mark).count(), "{} in {}", mark, page);
+            }
+            let decoded = ["&lt;", "&gt;", "&quot;", "&#39;", "&amp;"].iter().zip(["<", ">", "\"", "'", "&"]).fold(
+                page.clone(),
+                |page, (entity, character)| page.replace(entity, character),
+            );
+            prop_assert!(decoded.contains(&text), "{} is not in {}", text, page);
+        }
+    }
+}
+
+#[test]
+fn every_message_comes_back_from_the_database_as_it_went_in() {
+    let board = Board::start();
+    let mut connection = board.service.connect();
+    let mut runner = TestRunner::new(ProptestConfig { cases: 200, ..config() });
+    let json_type = ("Content-Type", "application/json");
+    let stored = std::cell::RefCell::new(Vec::new());
+    let connection = std::cell::RefCell::new(&mut connection);
+    let round_trip = |raw: String| {
+        let mut connection = connection.borrow_mut();
+        connection.send(request("POST", "/messages", &[json_type], json!({ "message": raw }).to_string().as_bytes()));
+        let answer = connection.answer();
+        match NewMessage::parse(&raw, 2000) {
+            Ok(message) => {
+                let created = answer.json();
+                prop_assert_eq!((answer.status, created["message"].as_str()), (201, Some(message.as_str())));
+                let path = format!("/messages/{}", answer.id());
+                connection.send(request("GET", &path, &[], b""));
+                let shown = connection.answer().json();
+                prop_assert_eq!(shown["message"].as_str(), Some(message.as_str()));
+                stored.borrow_mut().push(message.as_str().to_owned());
+            }
+            Err(_) => prop_assert_eq!(answer.status, 400),
+        }
+        Ok(())
+    };
+    runner.run(&text(), round_trip).unwrap();
+    let rows: Vec<String> = board.schema.rows("SELECT message FROM messages ORDER BY id");
+    assert!(rows.len() > 50, "{} messages", rows.len());
+    assert_eq!(rows, stored.into_inner());
+}
