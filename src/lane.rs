@@ -7,6 +7,9 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::metrics::{LaneMetrics, METRICS};
 
 /// What a lane does with its batches.
 pub trait Work {
@@ -15,10 +18,11 @@ pub trait Work {
     /// What a leader needs while it leads; a lane has as many leaders as seats.
     type Seat;
 
-    /// Does a batch and reports on each of its jobs.
-    fn run(&self, seat: &mut Self::Seat, batch: Vec<Self::Job>) -> Verdict;
+    /// Does a batch, of which the first job has `waited` so long, and reports on each of its jobs.
+    fn run(&self, seat: &mut Self::Seat, batch: Vec<Self::Job>, waited: Duration) -> Verdict;
 
-    /// Reports to jobs that will not be tried, because a batch before them met an [`Verdict::Outage`].
+    /// Reports to jobs that will not be tried, because a batch before them met an [`Verdict::Outage`], or because they
+    /// have waited too long.
     fn turn_away(&self, jobs: Vec<Self::Job>);
 }
 
@@ -43,25 +47,35 @@ pub struct Limits {
     pub batch_jobs: usize,
     /// Bytes in one batch; a single job may be larger.
     pub batch_bytes: usize,
+    /// What a job may wait for its turn. Beyond it, its client has given up, or is better told than kept waiting.
+    pub patience: Duration,
 }
 
 /// The queue, its limits and its free seats.
 pub struct Lane<W: Work> {
     work: W,
     limits: Limits,
+    metrics: LaneMetrics,
     state: Mutex<State<W>>,
 }
 
 struct State<W: Work> {
-    queue: VecDeque<(W::Job, usize)>,
+    queue: VecDeque<Waiting<W::Job>>,
     bytes: usize,
     seats: Vec<W::Seat>,
 }
 
+struct Waiting<J> {
+    job: J,
+    bytes: usize,
+    since: Instant,
+}
+
 impl<W: Work> Lane<W> {
-    /// A lane with one leader at most for each of `seats`.
-    pub fn new(work: W, seats: Vec<W::Seat>, limits: Limits) -> Lane<W> {
-        Lane { work, limits, state: Mutex::new(State { queue: VecDeque::new(), bytes: 0, seats }) }
+    /// A lane called `name` with one leader at most for each of `seats`.
+    pub fn new(name: &'static str, work: W, seats: Vec<W::Seat>, limits: Limits) -> Lane<W> {
+        let state = Mutex::new(State { queue: VecDeque::new(), bytes: 0, seats });
+        Lane { work, limits, metrics: METRICS.lane(name), state }
     }
 
     /// What this lane does with its jobs.
@@ -75,10 +89,12 @@ impl<W: Work> Lane<W> {
         let seat = {
             let mut state = self.lock();
             if state.queue.len() >= self.limits.queue_jobs || state.bytes + bytes > self.limits.queue_bytes {
+                self.metrics.full.inc();
                 return Err(job);
             }
-            state.queue.push_back((job, bytes));
+            state.queue.push_back(Waiting { job, bytes, since: Instant::now() });
             state.bytes += bytes;
+            self.metrics.waiting_jobs.set(state.queue.len() as i64);
             state.seats.pop()
         };
         if let Some(seat) = seat {
@@ -90,18 +106,31 @@ impl<W: Work> Lane<W> {
     fn lead(&self, mut seat: W::Seat) {
         let mut state = self.lock();
         loop {
+            let late = state.take_older_than(self.limits.patience);
+            let waited = state.queue.front().map_or(Duration::ZERO, |first| first.since.elapsed());
             let batch = state.take(self.limits.batch_jobs, self.limits.batch_bytes);
-            if batch.is_empty() {
+            self.metrics.waiting_jobs.set(state.queue.len() as i64);
+            if batch.is_empty() && late.is_empty() {
                 state.seats.push(seat);
                 return;
             }
             drop(state);
-            // A panic ends one batch, whose jobs report it as they are dropped; the lane and the thread go on.
-            let verdict = catch_unwind(AssertUnwindSafe(|| self.work.run(&mut seat, batch))).unwrap_or(Verdict::Carry);
+            let mut verdict = Verdict::Carry;
+            if !late.is_empty() {
+                self.metrics.late.inc_by(late.len() as u64);
+                self.work.turn_away(late);
+            }
+            if !batch.is_empty() {
+                self.metrics.batch_jobs.observe(batch.len() as f64);
+                // A panic ends one batch, whose jobs report it as they are dropped; the lane and the thread go on.
+                verdict = catch_unwind(AssertUnwindSafe(|| self.work.run(&mut seat, batch, waited)))
+                    .unwrap_or(Verdict::Carry);
+            }
             state = self.lock();
             if verdict == Verdict::Outage {
                 let jobs = state.take(usize::MAX, usize::MAX);
                 drop(state);
+                self.metrics.turned_away.inc_by(jobs.len() as u64);
                 self.work.turn_away(jobs);
                 state = self.lock();
             }
@@ -117,16 +146,25 @@ impl<W: Work> Lane<W> {
 impl<W: Work> State<W> {
     fn take(&mut self, max_jobs: usize, max_bytes: usize) -> Vec<W::Job> {
         let (mut jobs, mut bytes) = (0, 0usize);
-        for (_, size) in self.queue.iter().take(max_jobs) {
-            bytes = bytes.saturating_add(*size);
-            if jobs > 0 && bytes > max_bytes {
-                bytes -= size;
+        for waiting in self.queue.iter().take(max_jobs) {
+            if jobs > 0 && bytes.saturating_add(waiting.bytes) > max_bytes {
                 break;
             }
+            bytes += waiting.bytes;
             jobs += 1;
         }
-        self.bytes -= bytes;
-        self.queue.drain(..jobs).map(|(job, _)| job).collect()
+        self.take_first(jobs)
+    }
+
+    /// They are in the order in which they came.
+    fn take_older_than(&mut self, patience: Duration) -> Vec<W::Job> {
+        self.take_first(self.queue.partition_point(|waiting| waiting.since.elapsed() > patience))
+    }
+
+    fn take_first(&mut self, jobs: usize) -> Vec<W::Job> {
+        let taken = self.queue.drain(..jobs);
+        let bytes = &mut self.bytes;
+        taken.inspect(|waiting| *bytes -= waiting.bytes).map(|waiting| waiting.job).collect()
     }
 }
 
@@ -149,7 +187,7 @@ mod tests {
         type Job = u32;
         type Seat = ();
 
-        fn run(&self, _: &mut (), batch: Vec<u32>) -> Verdict {
+        fn run(&self, _: &mut (), batch: Vec<u32>, _: Duration) -> Verdict {
             if batch.contains(&666) {
                 panic!("a job that breaks");
             }
@@ -183,10 +221,11 @@ mod tests {
             gate: Arc::clone(&gate),
             verdict,
         };
-        Set { lane: Arc::new(Lane::new(work, vec![()], limits)), batches, turned_away, gate }
+        Set { lane: Arc::new(Lane::new("test", work, vec![()], limits)), batches, turned_away, gate }
     }
 
-    const LIMITS: Limits = Limits { queue_jobs: 5, queue_bytes: 100, batch_jobs: 3, batch_bytes: 50 };
+    const LIMITS: Limits =
+        Limits { queue_jobs: 5, queue_bytes: 100, batch_jobs: 3, batch_bytes: 50, patience: Duration::from_secs(60) };
 
     /// Lets one thread lead job 0, runs `meanwhile` while it is busy, and lets it go on.
     fn while_leading(set: &Set, meanwhile: impl FnOnce()) {
@@ -240,6 +279,18 @@ mod tests {
         assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [vec![1, 2, 3, 4]]);
         set.lane.enter(5, 1).unwrap();
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![5]], "the next one is tried again");
+    }
+
+    #[test]
+    fn a_job_that_waited_too_long_is_turned_away_and_the_others_are_done() {
+        let set = lane(Limits { patience: Duration::from_millis(100), ..LIMITS }, Verdict::Carry);
+        while_leading(&set, || {
+            (1..=2).for_each(|job| set.lane.enter(job, 1).unwrap());
+            thread::sleep(Duration::from_millis(150));
+            (3..=4).for_each(|job| set.lane.enter(job, 1).unwrap());
+        });
+        assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [vec![1, 2]]);
+        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![3, 4]]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`message`] | what a message is |
 //! | [`key`] | what makes a repeated submit the same submit |
+//! | [`metrics`] | what is counted |
 //! | `socket` | what libraries leave unsafe |
 //! | [`http`] | sockets, limits, parsing, writing |
 //! | [`lane`] | doing what is queued in batches |
@@ -30,6 +31,7 @@ pub mod key;
 pub mod lane;
 pub mod logging;
 pub mod message;
+pub mod metrics;
 pub mod page;
 pub mod retry;
 pub mod service;

@@ -1,7 +1,9 @@
 //! Where log lines go: to stderr, by one thread, so that a slow reader of the log never holds up a request.
 //!
-//! `simplelog` forms the lines. When the queue is full lines are counted and dropped, and the count is logged later.
+//! `simplelog` forms the lines for people; for programs there is one JSON object an event. When the queue is full lines are
+//! counted and dropped, and the count is logged later.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +11,31 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use log::kv::{self, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
+use serde::Serializer;
+use serde_json::Value as Json;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::metrics::METRICS;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people: time, level, words, and the fields behind them.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
 
 /// Lines that may wait for the log's reader.
 const QUEUE_LINES: usize = 8192;
 /// How long the end of the process waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// The width of a number among the fields for people, so that they stand below each other.
+const NUMBER_WIDTH: usize = 6;
 
 enum Entry {
     Line(Vec<u8>),
@@ -23,13 +43,20 @@ enum Entry {
     Flush(SyncSender<()>),
 }
 
-/// Escapes what could forge a line, and leaves the rest to `simplelog`.
-struct Escaping {
+/// Appends the fields to the words, escapes what could forge a line, and leaves the rest to `simplelog`.
+struct Text {
     inner: Box<WriteLogger<Queue>>,
     entries: SyncSender<Entry>,
 }
 
-/// Cuts what `simplelog` writes into lines, and queues them.
+/// `simplelog` has no JSON.
+struct Lines {
+    level: LevelFilter,
+    queue: Queue,
+}
+
+/// Cuts what is written into lines, and queues them.
+#[derive(Clone)]
 struct Queue {
     line: Vec<u8>,
     entries: SyncSender<Entry>,
@@ -37,26 +64,33 @@ struct Queue {
 }
 
 /// Starts logging lines of `level` and above to stderr. Lines before it are lost.
-pub fn start(level: LevelFilter) -> io::Result<()> {
+pub fn start(level: LevelFilter, form: Form) -> io::Result<()> {
     let (entries, received) = sync_channel(QUEUE_LINES);
     let dropped = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&dropped);
-    thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(&received, &counted, io::stderr()))?;
-    let config = ConfigBuilder::new()
-        .set_time_format_rfc3339()
-        .set_level_padding(LevelPadding::Right)
-        .set_target_level(LevelFilter::Off)
-        .set_thread_level(LevelFilter::Off)
-        .set_location_level(LevelFilter::Off)
-        .build();
+    thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || write_lines(&received, &counted, form, io::stderr()))?;
     let queue = Queue { line: Vec::new(), entries: entries.clone(), dropped };
-    let logger = Escaping { inner: WriteLogger::new(level, config, queue), entries };
-    log::set_boxed_logger(Box::new(logger)).map_err(io::Error::other)?;
+    let logger: Box<dyn Log> = match form {
+        Form::Text => {
+            let config = ConfigBuilder::new()
+                .set_time_format_rfc3339()
+                .set_level_padding(LevelPadding::Right)
+                .set_target_level(LevelFilter::Off)
+                .set_thread_level(LevelFilter::Off)
+                .set_location_level(LevelFilter::Off)
+                .build();
+            Box::new(Text { inner: WriteLogger::new(level, config, queue), entries })
+        }
+        Form::Json => Box::new(Lines { level, queue }),
+    };
+    log::set_boxed_logger(logger).map_err(io::Error::other)?;
     log::set_max_level(level);
     Ok(())
 }
 
-fn write_lines(entries: &Receiver<Entry>, dropped: &AtomicU64, mut out: impl Write) {
+fn write_lines(entries: &Receiver<Entry>, dropped: &AtomicU64, form: Form, mut out: impl Write) {
     for entry in entries {
         // A log that can't be written can't be complained about either.
         match entry {
@@ -65,12 +99,18 @@ fn write_lines(entries: &Receiver<Entry>, dropped: &AtomicU64, mut out: impl Wri
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let _ = writeln!(out, "{lost} lines of this log were dropped, because they were not read fast enough");
+            METRICS.log_lines_dropped.inc_by(lost);
+            let words = format!("{lost} lines of this log were dropped, because they were not read fast enough");
+            let line = match form {
+                Form::Text => words.into_bytes(),
+                Form::Json => object("warn", &words, Vec::new()),
+            };
+            drop(out.write_all(&[line.as_slice(), b"\n"].concat()));
         }
     }
 }
 
-impl Log for Escaping {
+impl Log for Text {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.inner.enabled(metadata)
     }
@@ -79,24 +119,92 @@ impl Log for Escaping {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let text = record.args().to_string();
+        let text = escape(&with_fields(record));
         let metadata = record.metadata().clone();
-        self.inner.log(&Record::builder().metadata(metadata).args(format_args!("{}", escape(&text))).build());
+        self.inner.log(&Record::builder().metadata(metadata).args(format_args!("{text}")).build());
     }
 
-    /// Waits, for a moment, until what was logged so far is written.
     fn flush(&self) {
-        let (done, written) = sync_channel(1);
-        if self.entries.try_send(Entry::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(LAST_LINES);
-        }
+        flush(&self.entries);
     }
+}
+
+impl Log for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= self.level
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let mut fields = Vec::new();
+        // What is visited fails never.
+        let _ = record.key_values().visit(&mut Collect(&mut fields));
+        let level = record.level().as_str().to_ascii_lowercase();
+        let mut queue = self.queue.clone();
+        let _ = queue.write_all(&[object(&level, &record.args().to_string(), fields).as_slice(), b"\n"].concat());
+    }
+
+    fn flush(&self) {
+        flush(&self.queue.entries);
+    }
+}
+
+/// Waits, for a moment, until what was logged so far is written.
+fn flush(entries: &SyncSender<Entry>) {
+    let (done, written) = sync_channel(1);
+    if entries.try_send(Entry::Flush(done)).is_ok() {
+        let _ = written.recv_timeout(LAST_LINES);
+    }
+}
+
+/// The fields of an event as JSON: numbers stay numbers.
+struct Collect<'a>(&'a mut Vec<(String, Json)>);
+
+impl<'kvs> VisitSource<'kvs> for Collect<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let json = value.to_u64().map_or_else(|| Json::from(value.to_string()), Json::from);
+        self.0.push((key.to_string(), json));
+        Ok(())
+    }
+}
+
+/// The fields of an event behind its words.
+struct Append<'a>(&'a mut String);
+
+impl<'kvs> VisitSource<'kvs> for Append<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        // A String takes all that is written to it.
+        let _ = match value.to_u64() {
+            Some(number) => write!(self.0, " {key}={number:<NUMBER_WIDTH$}"),
+            None => write!(self.0, " {key}={value}"),
+        };
+        Ok(())
+    }
+}
+
+fn with_fields(record: &Record<'_>) -> String {
+    let mut text = record.args().to_string();
+    let _ = record.key_values().visit(&mut Append(&mut text));
+    text
+}
+
+/// An event as one line of JSON, without its end.
+fn object(level: &str, message: &str, fields: Vec<(String, Json)>) -> Vec<u8> {
+    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+    let first = [("time", now.as_str()), ("level", level), ("message", message)];
+    let first = first.map(|(name, text)| (name.to_owned(), Json::from(text)));
+    let mut object = Vec::new();
+    // Strings and numbers always serialize, and JSON escapes what could forge a line.
+    let _ = serde_json::Serializer::new(&mut object).collect_map(first.into_iter().chain(fields));
+    object
 }
 
 impl Write for Queue {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.line.extend_from_slice(bytes);
-        // The escaped text holds no newline, so one at the end ends the line.
+        // What was escaped holds no newline, so one at the end ends the line.
         if self.line.ends_with(b"\n") {
             let line = Entry::Line(std::mem::take(&mut self.line));
             if let Err(TrySendError::Full(_)) = self.entries.try_send(line) {
@@ -143,9 +251,35 @@ mod tests {
         }
         drop(queue);
         let mut out = Vec::new();
-        write_lines(&received, &dropped, &mut out);
+        write_lines(&received, &dropped, Form::Text, &mut out);
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out.matches("a line\n").count(), 2, "{out}");
         assert!(out.contains("3 lines of this log were dropped"), "{out}");
+    }
+
+    fn record<'a, const N: usize>(fields: &'a [(&'a str, Value<'a>); N], args: std::fmt::Arguments<'a>) -> Record<'a> {
+        Record::builder().level(log::Level::Debug).key_values(fields).args(args).build()
+    }
+
+    #[test]
+    fn fields_stand_behind_the_words_for_people() {
+        let fields = [("status", Value::from(200)), ("route", Value::from("/")), ("us", Value::from(12u64))];
+        let line = with_fields(&record(&fields, format_args!("request")));
+        assert_eq!(line, "request status=200    route=/ us=12    ");
+    }
+
+    #[test]
+    fn an_event_is_one_object_whose_numbers_are_numbers_and_whose_text_cannot_forge_another() {
+        let (entries, received) = sync_channel(2);
+        let queue = Queue { line: Vec::new(), entries, dropped: Arc::default() };
+        let lines = Lines { level: LevelFilter::Debug, queue };
+        let fields = [("status", Value::from(200)), ("request_id", Value::from("a\"\n{"))];
+        lines.log(&record(&fields, format_args!("two\nlines\u{1b}")));
+        let Ok(Entry::Line(line)) = received.try_recv() else { panic!("no line") };
+        assert_eq!(line.iter().filter(|b| **b < b' ').count(), 1, "the line's end");
+        let object: Json = serde_json::from_slice(&line).unwrap();
+        assert_eq!((&object["level"], &object["message"]), (&"debug".into(), &"two\nlines\u{1b}".into()));
+        assert_eq!((&object["status"], &object["request_id"]), (&200.into(), &"a\"\n{".into()));
+        assert!(object["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{object}");
     }
 }

@@ -43,7 +43,7 @@ fn serve(environment: &Environment) -> ExitCode {
         Ok(config) => config,
         Err(wrong) => return misuse(&wrong),
     };
-    if let Err(error) = logging::start(config.log_level) {
+    if let Err(error) = logging::start(config.log_level, config.log_form) {
         complain(&format!("error: no log: {error}"));
         return ExitCode::from(FAILED);
     }

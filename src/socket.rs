@@ -2,6 +2,8 @@
 //!
 //! - `Poller::add` is unsafe because a source must be deleted from the poller before it is dropped. [`Watched`] owns its
 //!   source and does that, so that nobody else can forget it.
+//! - `Poller::wait` lets one thread in at a time and makes five system calls of a wait. On Linux [`Sockets`] waits on the
+//!   poller's own descriptor instead: one system call, any number of threads, and the kernel wakes one of them an event.
 //! - The `mysql` crate sets a connection's time-outs once, before it says hello, and gives the raw descriptor of its
 //!   socket alone to change them: [`limit_waiting`].
 #![allow(unsafe_code)]
@@ -15,10 +17,18 @@ use std::time::Duration;
 use polling::{Event, Poller};
 use socket2::SockRef;
 
-/// A socket in a poller; taken out of it on drop.
+/// All sockets that are waited for.
+pub(crate) struct Sockets {
+    poller: Poller,
+    /// The one thread that may wait.
+    #[cfg(not(target_os = "linux"))]
+    turn: std::sync::Mutex<()>,
+}
+
+/// A socket among [`Sockets`]; taken out on drop.
 pub(crate) struct Watched<S: AsFd> {
     source: S,
-    poller: Arc<Poller>,
+    sockets: Arc<Sockets>,
 }
 
 /// Bounds how long reading from and writing to `connection` may block; never less than a millisecond, as zero would mean
@@ -41,12 +51,51 @@ pub(crate) enum Interest {
     Write,
 }
 
+impl Sockets {
+    /// None yet.
+    pub(crate) fn new() -> io::Result<Arc<Sockets>> {
+        Ok(Arc::new(Sockets {
+            poller: Poller::new()?,
+            #[cfg(not(target_os = "linux"))]
+            turn: std::sync::Mutex::new(()),
+        }))
+    }
+
+    /// Waits for an event, which goes to this thread alone, and gives its key. Any number of threads may wait.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn wait(&self) -> io::Result<usize> {
+        use rustix::event::epoll;
+        loop {
+            let mut event = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 1];
+            // One at a time: the thread may be long with it, and the next one is for another thread.
+            match epoll::wait(&self.poller, &mut event, None) {
+                Ok((&mut [event], _)) => return Ok(event.data.u64() as usize),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits for an event, which goes to this thread alone, and gives its key. Any number of threads may wait.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn wait(&self) -> io::Result<usize> {
+        let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut events = polling::Events::with_capacity(std::num::NonZeroUsize::MIN);
+        loop {
+            self.poller.wait(&mut events, None)?;
+            if let Some(event) = events.iter().next() {
+                return Ok(event.key);
+            }
+        }
+    }
+}
+
 impl<S: AsFd + AsRawFd> Watched<S> {
-    /// Puts `source`, which must not block, into `poller` without an interest.
-    pub(crate) fn new(source: S, poller: &Arc<Poller>) -> io::Result<Watched<S>> {
+    /// Puts `source`, which must not block, among `sockets` without an interest.
+    pub(crate) fn new(source: S, sockets: &Arc<Sockets>) -> io::Result<Watched<S>> {
         // SAFETY: the source is owned by what is returned, which deletes it from this poller before it drops it.
-        unsafe { poller.add(&source, Event::none(0))? };
-        Ok(Watched { source, poller: Arc::clone(poller) })
+        unsafe { sockets.poller.add(&source, Event::none(0))? };
+        Ok(Watched { source, sockets: Arc::clone(sockets) })
     }
 
     /// Asks for one event called `key`.
@@ -55,7 +104,7 @@ impl<S: AsFd + AsRawFd> Watched<S> {
             Interest::Read => Event::readable(key),
             Interest::Write => Event::writable(key),
         };
-        self.poller.modify(self.source.as_fd(), event)
+        self.sockets.poller.modify(self.source.as_fd(), event)
     }
 }
 
@@ -70,6 +119,6 @@ impl<S: AsFd> Deref for Watched<S> {
 impl<S: AsFd> Drop for Watched<S> {
     fn drop(&mut self) {
         // It can only fail for a source that is not in the poller, and then there is nothing to undo.
-        let _ = self.poller.delete(self.source.as_fd());
+        let _ = self.sockets.poller.delete(self.source.as_fd());
     }
 }

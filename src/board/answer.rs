@@ -7,7 +7,8 @@ use crate::http::{Body, Reply};
 use crate::message::{Message, Timestamp};
 use crate::page::{CONTENT_SECURITY_POLICY, Pages};
 
-const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+/// What changes from one moment to the next.
+pub const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
 
 /// A stored message, as programs see it.
 #[derive(Serialize)]

@@ -19,6 +19,7 @@ pub mod watch;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -29,6 +30,7 @@ use crate::http::{Body, Refusal, Reply, Request, Responder, Service};
 use crate::key::Key;
 use crate::lane::{self, Lane};
 use crate::message::NewMessage;
+use crate::metrics::METRICS;
 use crate::page::Pages;
 use crate::store::Seat;
 use asker::Asker;
@@ -60,6 +62,8 @@ pub struct Settings {
     pub queue_requests: usize,
     /// Bytes that may wait in a lane.
     pub queue_bytes: usize,
+    /// How long a request may wait in a lane.
+    pub patience: Duration,
 }
 
 /// The leaders that the lanes may have together; two workers more are never taken by the database.
@@ -125,6 +129,7 @@ impl Board {
             queue_bytes: settings.queue_bytes,
             batch_jobs,
             batch_bytes: BATCH_BYTES,
+            patience: settings.patience,
         };
         Board {
             phase,
@@ -133,20 +138,20 @@ impl Board {
             admin_token: settings.admin_token.map(|token| Sha256::digest(token).into()),
             trusted_proxies: settings.trusted_proxies,
             rate: settings.rate_limit.map(Rate::new),
-            newest: Lane::new(Newest::new(Arc::clone(&pages)), vec![seats.newest], limits(BATCH_JOBS)),
-            submits: Lane::new(Submits::new(Arc::clone(&pages)), vec![seats.submit], limits(BATCH_JOBS)),
-            singles: Lane::new(Singles::new(Arc::clone(&pages)), seats.singles.into(), limits(1)),
-            watch: Lane::new(Watch::default(), vec![seats.watch], limits(usize::MAX)),
+            newest: Lane::new("newest", Newest::new(Arc::clone(&pages)), vec![seats.newest], limits(BATCH_JOBS)),
+            submits: Lane::new("submit", Submits::new(Arc::clone(&pages)), vec![seats.submit], limits(BATCH_JOBS)),
+            singles: Lane::new("other", Singles::new(Arc::clone(&pages)), seats.singles.into(), limits(1)),
+            watch: Lane::new("watch", Watch::default(), vec![seats.watch], limits(usize::MAX)),
             pages,
         }
     }
 
-    fn plan(&self, request: &Request, html: bool) -> Result<Plan, Problem> {
-        let route = Route::find(&request.head.method, &request.head.path)?;
+    fn plan(&self, route: Route, request: &Request, html: bool) -> Result<Plan, Problem> {
         match route {
             Route::Live => Ok(Plan::Answer(answer::text(200, &[], "alive"))),
             Route::Ready => Ok(self.readiness().map_or(Plan::Probe, Plan::Answer)),
             Route::Version => Ok(Plan::Answer(version())),
+            Route::Metrics => Ok(Plan::Answer(metrics())),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
             Route::Icon => Ok(Plan::Answer(file(FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
             Route::Options(allow) => Ok(Plan::Answer(Reply::new(204, &[("Allow", allow)], Body::Empty))),
@@ -265,9 +270,12 @@ impl Board {
 }
 
 impl Service for Board {
-    fn respond(&self, request: Request, responder: Responder) {
+    fn respond(&self, request: Request, mut responder: Responder) {
         let html = input::accepts_html(&request.head);
-        let plan = self.plan(&request, html);
+        let route = Route::find(&request.head.method, &request.head.path);
+        let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
+        responder.describe(template, client::address(&request, &self.trusted_proxies));
+        let plan = route.and_then(|route| self.plan(route, &request, html));
         drop(request);
         let asker = |responder| Asker::new(responder, Arc::clone(&self.pages), html);
         let full = match plan {
@@ -297,6 +305,11 @@ impl Service for Board {
 fn version() -> Reply {
     let commit = option_env!("TWOTIER_COMMIT").filter(|commit| !commit.is_empty());
     answer::json(200, &[], &VersionJson { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), commit })
+}
+
+fn metrics() -> Reply {
+    let headers = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8"), answer::NO_STORE];
+    Reply::new(200, &headers, Body::whole(METRICS.text()))
 }
 
 fn file(cache: (&str, &str), content_type: &str, content: &'static str) -> Reply {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use log::error;
 
@@ -80,7 +81,8 @@ impl Work for Newest {
     type Job = (Asker, Read);
     type Seat = Seat;
 
-    fn run(&self, seat: &mut Seat, jobs: Vec<(Asker, Read)>) -> Verdict {
+    fn run(&self, seat: &mut Seat, jobs: Vec<(Asker, Read)>, waited: Duration) -> Verdict {
+        seat.begin(waited);
         let wanted = jobs.iter().map(|(_, read)| read.rows()).max().unwrap_or_default();
         let messages = match seat.newest(wanted) {
             Ok(messages) => messages,
@@ -100,7 +102,7 @@ impl Work for Newest {
             match self.answer(seat, &mut batch, read) {
                 Ok(reply) => asker.answer(reply),
                 Err(cause) => {
-                    error!("{}: reading newer messages failed: {cause}", asker.id());
+                    error!(request_id = asker.id(); "reading newer messages failed: {cause}");
                     asker.refuse(&Problem::from(&cause));
                     if cause.is_outage() {
                         // The others would wait for the same, one after the other.

@@ -28,6 +28,8 @@ pub enum Route {
     Ready,
     /// Name, version, commit.
     Version,
+    /// Numbers for Prometheus.
+    Metrics,
     /// Style, script or icon by name.
     Asset(String),
     /// The icon by its old name.
@@ -35,6 +37,9 @@ pub enum Route {
     /// The methods of a path.
     Options(&'static str),
 }
+
+/// The name of what is no route, or not with its method.
+pub const UNKNOWN: &str = "-";
 
 const READ: &str = "GET, HEAD, OPTIONS";
 const WRITE: &str = "POST, OPTIONS";
@@ -62,8 +67,12 @@ impl Route {
             ("/livez" | "/health" | "/healthz", Get | Head) => (READ, Some(Route::Live)),
             ("/readyz" | "/ready", Get | Head) => (READ, Some(Route::Ready)),
             ("/version", Get | Head) => (READ, Some(Route::Version)),
+            ("/metrics", Get | Head) => (READ, Some(Route::Metrics)),
             ("/favicon.ico", Get | Head) => (READ, Some(Route::Icon)),
-            ("/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version" | "/favicon.ico", _) => (READ, None),
+            (
+                "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version" | "/metrics" | "/favicon.ico",
+                _,
+            ) => (READ, None),
             ("*", Options) => (ANY, None),
             (path, method) => match (id(path), path.strip_prefix("/assets/"), method) {
                 (Some(id), _, Get | Head) => (ITEM, Some(Route::Show(id))),
@@ -79,6 +88,25 @@ impl Route {
             (Some(route), _) => Ok(route),
             (None, Options) => Ok(Route::Options(allow)),
             (None, _) => Err(Problem::MethodNotAllowed(allow)),
+        }
+    }
+}
+
+impl Route {
+    /// The route's name in metrics and logs, the same for all ids and names.
+    pub fn template(&self) -> &'static str {
+        match self {
+            Route::Page => "/",
+            Route::Submit => "/submit",
+            Route::List | Route::Create => "/messages",
+            Route::Show(_) | Route::Replace(_) | Route::Remove(_) => "/messages/{id}",
+            Route::Live => "/livez",
+            Route::Ready => "/readyz",
+            Route::Version => "/version",
+            Route::Metrics => "/metrics",
+            Route::Asset(_) => "/assets/{name}",
+            Route::Icon => "/favicon.ico",
+            Route::Options(_) => "OPTIONS",
         }
     }
 }
@@ -101,8 +129,17 @@ mod tests {
 
     #[test]
     fn head_goes_wherever_get_does() {
-        for path in ["/", "/messages", "/messages/7", "/livez", "/readyz", "/version", "/favicon.ico", "/assets/x.css"]
-        {
+        for path in [
+            "/",
+            "/messages",
+            "/messages/7",
+            "/livez",
+            "/readyz",
+            "/version",
+            "/metrics",
+            "/favicon.ico",
+            "/assets/x.css",
+        ] {
             assert_eq!(find("GET", path), find("HEAD", path));
             assert!(find("GET", path).is_ok(), "{path}");
         }

@@ -1,6 +1,7 @@
 //! The lane for what can't be grouped: one message by its id, older pages, edits and deletions, one at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::error;
 
@@ -61,13 +62,14 @@ impl Work for Singles {
     type Job = (Asker, Single);
     type Seat = Seat;
 
-    fn run(&self, seat: &mut Seat, jobs: Vec<(Asker, Single)>) -> Verdict {
+    fn run(&self, seat: &mut Seat, jobs: Vec<(Asker, Single)>, waited: Duration) -> Verdict {
+        seat.begin(waited);
         let mut verdict = Verdict::Carry;
         for (asker, single) in jobs {
             match self.reply(seat, &single, asker.html) {
                 Ok(reply) => asker.answer(reply),
                 Err(cause) => {
-                    error!("{}: {cause}", asker.id());
+                    error!(request_id = asker.id(); "{cause}");
                     asker.refuse(&Problem::from(&cause));
                     if cause.is_outage() {
                         verdict = Verdict::Outage;

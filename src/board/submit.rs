@@ -1,6 +1,7 @@
 //! The submit lane: one INSERT and one commit for everyone who is waiting, and an answer only after it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::{error, warn};
 use serde::Serialize;
@@ -78,7 +79,8 @@ impl Work for Submits {
     type Job = (Asker, Submit);
     type Seat = Seat;
 
-    fn run(&self, seat: &mut Seat, mut jobs: Vec<(Asker, Submit)>) -> Verdict {
+    fn run(&self, seat: &mut Seat, mut jobs: Vec<(Asker, Submit)>, waited: Duration) -> Verdict {
+        seat.begin(waited);
         // By key: writers that meet take their locks in the same order. The sort is stable, so that the first of two with
         // one key is the one that came first.
         jobs.sort_by_key(|(_, submit)| submit.key);

@@ -50,7 +50,8 @@ impl Work for Watch {
     type Job = Responder;
     type Seat = Seat;
 
-    fn run(&self, seat: &mut Seat, probes: Vec<Responder>) -> Verdict {
+    fn run(&self, seat: &mut Seat, probes: Vec<Responder>, waited: Duration) -> Verdict {
+        seat.begin(waited);
         let reply = self.shared().unwrap_or_else(|| self.look(seat));
         probes.into_iter().for_each(|probe| probe.answer(reply.clone()));
         Verdict::Carry

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use log::LevelFilter;
 
+use crate::logging::Form;
 use crate::message::CEILING_CHARS;
 use crate::store::{Account, Encryption, Host};
 use source::Source;
@@ -112,6 +113,8 @@ pub struct Config {
     pub page_title: String,
     /// What is logged.
     pub log_level: LevelFilter,
+    /// How it looks.
+    pub log_form: Form,
     /// What a person should know of how the settings were read.
     pub notes: Vec<String>,
     /// Every setting with the value in force, secrets masked.
@@ -163,10 +166,10 @@ impl Config {
                 .unwrap_or_default(),
             page_title: s.required("PAGE_TITLE", "text", |v| Some(v.to_owned())),
             log_level: s.required("LOG_LEVEL", "error, warn, info, debug or trace", value::level),
+            log_form: s.required("LOG_FORMAT", "text or json", value::form),
             notes: Vec::new(),
             shown: Vec::new(),
         };
-        refuse_what_is_not_built(s);
         let (notes, shown, wrong) = source.finish();
         if wrong.is_empty() { Ok(Config { notes, shown, ..config }) } else { Err(wrong) }
     }
@@ -241,11 +244,6 @@ fn database(s: &mut Source<'_>) -> (Vec<Host>, Account) {
     }
     let password = s.optional("MYSQL_PASSWORD", "a password", text);
     (hosts, Account { user: user.unwrap_or_default(), password, database: name.unwrap_or_default(), encryption })
-}
-
-fn refuse_what_is_not_built(s: &mut Source<'_>) {
-    let only = |v: &str, built: &str| (v == built).then_some(());
-    s.required("LOG_FORMAT", "text; the JSON form is not built yet", |v| only(v, "text"));
 }
 
 #[cfg(test)]
@@ -373,9 +371,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused_when_set() {
-        wrong(&[("LOG_FORMAT", "json")], "not built yet");
-        assert!(with(&[("LOG_FORMAT", "text")]).is_ok());
+    fn the_log_has_two_forms() {
+        let form = |value: &str| with(&[("LOG_FORMAT", value)]).map(|config| config.log_form);
+        assert_eq!((form("text"), form("json"), form("")), (Ok(Form::Text), Ok(Form::Json), Ok(Form::Text)));
+        wrong(&[("LOG_FORMAT", "JSON")], "LOG_FORMAT=JSON: expected text or json");
     }
 
     #[test]

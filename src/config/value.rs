@@ -12,6 +12,7 @@ use log::LevelFilter;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use crate::logging::Form;
 use crate::store::{Account, Encryption, Host};
 
 const QUEUE_BYTES_RANGE: (u64, u64) = (64 * 1024, 4 * 1024 * 1024 * 1024);
@@ -55,6 +56,15 @@ pub(super) fn queue_bytes(text: &str) -> Option<usize> {
     };
     let bytes = number.checked_mul(factor)?;
     usize::try_from(bytes).ok().filter(|_| (QUEUE_BYTES_RANGE.0..=QUEUE_BYTES_RANGE.1).contains(&bytes))
+}
+
+/// How the log looks.
+pub(super) fn form(text: &str) -> Option<Form> {
+    match text {
+        "text" => Some(Form::Text),
+        "json" => Some(Form::Json),
+        _ => None,
+    }
 }
 
 /// A list of hosts, each with its own port or with `port`.

@@ -16,6 +16,7 @@ use super::places::Lease;
 use super::reply::{Reply, Wire};
 use super::request::Request;
 use super::{Limits, Refusal};
+use crate::metrics::METRICS;
 use crate::socket::{Interest, Watched};
 
 /// The largest body.
@@ -41,6 +42,28 @@ pub struct Connection {
     stage: Stage,
     answer: Answer,
     deadline: Instant,
+    closed: Closed,
+}
+
+/// Who or what ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// The client went away, or the network between.
+    Client,
+    /// The last answer is out: the client wanted it so, or an error needs it.
+    Answered,
+    /// It said nothing for too long.
+    IdleTimeout,
+    /// A request did not arrive whole in time.
+    RequestTimeout,
+    /// An answer was not taken in time.
+    WriteTimeout,
+    /// It was idle, and made room for another one.
+    Evicted,
+    /// It held too much for too long.
+    Memory,
+    /// The service ends.
+    Shutdown,
 }
 
 /// A request whose head is here.
@@ -65,6 +88,21 @@ enum Stage {
     Sending(Instant),
     /// The last answer is out and the sending side is shut; so much may still be discarded.
     Lingering(usize),
+}
+
+impl Closed {
+    fn name(self) -> &'static str {
+        match self {
+            Closed::Client => "client",
+            Closed::Answered => "answered",
+            Closed::IdleTimeout => "idle_timeout",
+            Closed::RequestTimeout => "request_timeout",
+            Closed::WriteTimeout => "write_timeout",
+            Closed::Evicted => "evicted",
+            Closed::Memory => "memory",
+            Closed::Shutdown => "shutdown",
+        }
+    }
 }
 
 /// What the next answer has to know of its request.
@@ -108,6 +146,7 @@ impl Connection {
         limits: &Limits,
     ) -> Connection {
         let now = Instant::now();
+        METRICS.connections.with_label_values(&["open"]).inc();
         Connection {
             socket,
             peer,
@@ -120,6 +159,7 @@ impl Connection {
             stage: Stage::Idle(now),
             answer: Answer::LAST,
             deadline: now + limits.idle_timeout,
+            closed: Closed::Client,
         }
     }
 
@@ -136,7 +176,7 @@ impl Connection {
             Stage::Lingering(left) => return self.discard(left, scratch),
             // A client that always has more to read is never parked long enough to be found by the hub.
             Stage::Receiving(_) if Instant::now() >= self.deadline => {
-                self.abandon();
+                self.abandon(Closed::RequestTimeout);
                 return Next::Refuse(Refusal::TimedOut, None);
             }
             Stage::Receiving(_) | Stage::Idle(_) | Stage::Sending(_) => {}
@@ -240,20 +280,29 @@ impl Connection {
     }
 
     /// What to do now when the deadline has passed at `now`.
-    pub(super) fn expired(&self, now: Instant) -> Option<Expiry> {
+    pub(super) fn expired(&mut self, now: Instant) -> Option<Expiry> {
         if now < self.deadline {
             return None;
         }
         match self.stage {
-            Stage::Receiving(_) => Some(Expiry::Refuse),
-            Stage::Idle(_) | Stage::Sending(_) | Stage::Lingering(_) => Some(Expiry::Drop),
+            Stage::Receiving(_) => return Some(Expiry::Refuse),
+            Stage::Idle(_) => self.end(Closed::IdleTimeout),
+            Stage::Sending(_) => self.end(Closed::WriteTimeout),
+            Stage::Lingering(_) => {}
         }
+        Some(Expiry::Drop)
     }
 
-    /// Gives up the request that did not arrive in time: what is sent next is the last answer.
-    pub(super) fn abandon(&mut self) {
+    /// Gives up what may have arrived of a request, for this reason: what is sent next is the last answer.
+    pub(super) fn abandon(&mut self, reason: Closed) {
         self.body = None;
         self.answer = Answer::LAST;
+        self.end(reason);
+    }
+
+    /// It is about to be dropped, and for this reason.
+    pub(super) fn end(&mut self, reason: Closed) {
+        self.closed = reason;
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -273,6 +322,9 @@ impl Connection {
             self.socket.shutdown(Shutdown::Write)?;
             self.input = Vec::new();
             self.stage = Stage::Lingering(MAX_DISCARD);
+            if self.closed == Closed::Client {
+                self.end(Closed::Answered);
+            }
             self.deadline = now + LINGER;
         }
         Ok(())
@@ -354,5 +406,12 @@ impl Connection {
         let head = incoming.head;
         self.answer = Answer { head_only: head.method == Method::Head, persistence: head.persistence };
         Ok(Some(Next::Request(Box::new(Request { head, body, peer: self.peer }))))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        METRICS.connections.with_label_values(&["open"]).dec();
+        METRICS.connections_closed.with_label_values(&[self.closed.name()]).inc();
     }
 }

@@ -1,15 +1,13 @@
-//! The hub: one poller for all sockets, the listener too, and equal workers that take turns to wait on it.
+//! The hub: all sockets, the listener too, and equal workers that wait for them.
 //!
-//! The worker whose turn it is waits for events or for the next look at the deadlines, takes one, passes the turn on, and
-//! handles it itself (leader and followers): there is no hand-over between threads on the way of a request. Workers never
-//! block on a socket; what can't go on is parked until its event. The hub knows nothing of what a request means.
+//! A worker waits for one event and handles it itself: there is no hand-over between threads on the way of a request.
+//! Workers never block on a socket; what can't go on is parked until its event. One more thread looks at the deadlines. The
+//! hub knows nothing of what a request means.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,17 +15,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
-use polling::{Events, Poller};
 use rustix::io::Errno;
 
+use super::access::Access;
 use super::budget::Budget;
-use super::connection::{Connection, Expiry, Next};
+use super::connection::{Closed, Connection, Expiry, Next};
+use super::head::Head;
 use super::places::Places;
 use super::reply::Reply;
 use super::request::RequestId;
 use super::responder::Responder;
 use super::{Refusal, Service};
-use crate::socket::{Interest, Watched};
+use crate::metrics::METRICS;
+use crate::socket::{Interest, Sockets, Watched};
 
 /// What connections may take, and how long.
 #[derive(Debug, Clone)]
@@ -49,10 +49,6 @@ pub const SPARE_PLACES: usize = 64;
 pub const HELD_BYTES: usize = 32 * 1024 * 1024;
 /// How often the deadlines are looked at, which is how late a time-out may be.
 const SWEEP: Duration = Duration::from_millis(200);
-/// How long the workers sleep when there is no connection.
-const EMPTY_PAUSE: Duration = Duration::from_secs(1);
-/// Events taken from the poller at once; the workers share them.
-const EVENTS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 /// Connections accepted in a row before the worker lets others at the listener.
 const ACCEPTS: usize = 64;
 /// A worker's buffer for what it reads.
@@ -66,15 +62,14 @@ const NO_DESCRIPTOR: &[u8] =
 /// Where a parked connection is; empty while a thread has it.
 type Place = Mutex<Option<Box<Connection>>>;
 
-/// All connections and the turn.
+/// All connections.
 pub struct Hub {
     itself: Weak<Hub>,
-    poller: Arc<Poller>,
+    sockets: Arc<Sockets>,
     service: Box<dyn Service>,
     limits: Limits,
     /// Lines that every answer has, each with its CRLF.
     common: String,
-    turn: Mutex<Turn>,
     listener: Mutex<Option<Watched<TcpListener>>>,
     parked: Box<[Place]>,
     places: Arc<Places>,
@@ -86,19 +81,6 @@ pub struct Hub {
     requests: AtomicU64,
 }
 
-/// What the worker whose turn it is works with.
-struct Turn {
-    events: Events,
-    ready: VecDeque<usize>,
-    next_sweep: Instant,
-}
-
-enum Task {
-    Accept,
-    Connection(usize),
-    Sweep,
-}
-
 impl Hub {
     /// A hub that listens on `listener` and serves `service`; `common` are headers that every answer has.
     pub fn new(
@@ -107,19 +89,17 @@ impl Hub {
         limits: Limits,
         common: &[(&str, &str)],
     ) -> io::Result<Arc<Hub>> {
-        let poller = Arc::new(Poller::new()?);
+        let sockets = Sockets::new()?;
         listener.set_nonblocking(true)?;
-        let listener = Watched::new(listener, &poller)?;
+        let listener = Watched::new(listener, &sockets)?;
         listener.arm(LISTENER, Interest::Read)?;
         let total = limits.max_connections + SPARE_PLACES;
-        let turn = Turn { events: Events::with_capacity(EVENTS), ready: VecDeque::new(), next_sweep: Instant::now() };
         Ok(Arc::new_cyclic(|itself| Hub {
             itself: Weak::clone(itself),
-            poller,
+            sockets,
             service,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
-            turn: Mutex::new(turn),
             listener: Mutex::new(Some(listener)),
             parked: (0..total).map(|_| Mutex::new(None)).collect(),
             places: Places::new(total),
@@ -131,12 +111,14 @@ impl Hub {
         }))
     }
 
-    /// Starts `workers` threads, which live as long as the process.
+    /// Starts `workers` threads and the one for the deadlines, which live as long as the process.
     pub fn start(self: &Arc<Hub>, workers: usize) -> io::Result<()> {
         for number in 0..workers {
             let hub = Arc::clone(self);
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || hub.work())?;
         }
+        let hub = Arc::clone(self);
+        thread::Builder::new().name("deadlines".to_owned()).spawn(move || hub.keep_deadlines())?;
         Ok(())
     }
 
@@ -162,8 +144,9 @@ impl Hub {
     }
 
     /// Sends `reply` on a connection whose request it answers.
-    pub(super) fn finish(&self, mut connection: Box<Connection>, reply: Reply, id: &RequestId) {
-        let id = format!("X-Request-Id: {}\r\n", id.as_str());
+    pub(super) fn finish(&self, mut connection: Box<Connection>, reply: Reply, access: &Access) {
+        access.answered(&reply);
+        let id = format!("X-Request-Id: {}\r\n", access.id.as_str());
         let keep = !self.closing.load(Ordering::SeqCst);
         match connection.send(reply, &[&self.common, &id], keep) {
             Next::Wait(interest) => self.park(connection, interest),
@@ -174,43 +157,42 @@ impl Hub {
     fn work(&self) {
         let mut scratch = vec![0; SCRATCH].into_boxed_slice();
         loop {
-            let task = match lock(&self.turn).next(&self.poller, self.places.are_empty()) {
-                Ok(task) => task,
+            match self.sockets.wait() {
+                Ok(LISTENER) => survive(|| self.accept()),
+                Ok(place) => survive(|| self.event(place, &mut scratch)),
                 Err(error) => {
                     error!("waiting for sockets failed: {error}");
-                    continue;
+                    thread::sleep(SWEEP);
                 }
-            };
-            let done = catch_unwind(AssertUnwindSafe(|| match task {
-                Task::Accept => self.accept(),
-                Task::Connection(place) => self.event(place, &mut scratch),
-                Task::Sweep => self.sweep(),
-            }));
-            if done.is_err() {
-                error!("a worker met a panic; its connection is closed and the worker goes on");
             }
+        }
+    }
+
+    fn keep_deadlines(&self) {
+        loop {
+            thread::sleep(SWEEP);
+            survive(|| self.sweep());
         }
     }
 
     fn event(&self, place: usize, scratch: &mut [u8]) {
         // Nothing there: another worker has it, and arms it again; or the event is that of a connection that is gone.
-        let Some(connection) = lock(&self.parked[place]).take() else { return };
+        let Some(connection) = self.parked.get(place).and_then(|place| lock(place).take()) else { return };
         self.drive(connection, scratch);
     }
 
     fn drive(&self, mut connection: Box<Connection>, scratch: &mut [u8]) {
         match connection.advance(scratch) {
             Next::Request(request) => {
-                let id = self.name(request.head.value("x-request-id"));
+                let access = self.access(Some(&request.head), connection.peer());
                 let Some(hub) = self.itself.upgrade() else { return };
-                let responder = Responder::new(hub, connection, id, &request.head);
-                self.service.respond(*request, responder);
+                self.service.respond(*request, Responder::new(hub, connection, access));
             }
             Next::Refuse(refusal, head) => {
-                let id = self.name(head.as_ref().and_then(|head| head.value("x-request-id")));
+                let access = self.access(head.as_deref(), connection.peer());
                 let reply = self.service.refuse(refusal, head.as_deref());
-                debug!("{} refused: {refusal:?}", id.as_str());
-                self.finish(connection, reply, &id);
+                debug!(request_id = access.id.as_str(); "refused: {refusal:?}");
+                self.finish(connection, reply, &access);
             }
             Next::Wait(interest) => self.park(connection, interest),
             Next::Gone => {}
@@ -222,13 +204,15 @@ impl Hub {
             // Unless it is the heaviest itself.
             if !self.evict_heaviest(connection.burden(Instant::now())) {
                 debug!("a connection to {} is closed: no room for what it holds", connection.peer());
+                connection.end(Closed::Memory);
                 return;
             }
         }
         // Armed and put down under one lock: the event finds the connection, and `close` finds what it has to end.
         let mut place = lock(&self.parked[connection.lease.place()]);
-        let ends = self.closing.load(Ordering::SeqCst) && connection.idle_since().is_some();
-        if !ends && connection.park(interest, &self.limits).is_ok() {
+        if self.closing.load(Ordering::SeqCst) && connection.idle_since().is_some() {
+            connection.end(Closed::Shutdown);
+        } else if connection.park(interest, &self.limits).is_ok() {
             *place = Some(connection);
         }
     }
@@ -243,7 +227,8 @@ impl Hub {
         if heaviest <= than {
             return false;
         }
-        if let Some(connection) = lock(place).take_if(|connection| connection.burden(now) > than) {
+        if let Some(mut connection) = lock(place).take_if(|connection| connection.burden(now) > than) {
+            connection.end(Closed::Memory);
             debug!("a connection to {} is closed: it holds too much for too long", connection.peer());
         }
         true
@@ -291,12 +276,13 @@ impl Hub {
         if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_err() {
             return;
         }
-        let Ok(socket) = Watched::new(socket, &self.poller) else { return };
+        let Ok(socket) = Watched::new(socket, &self.sockets) else { return };
         let peer = canonical(peer.ip());
         let mut connection = Box::new(Connection::new(socket, peer, lease, self.budget.share(), &self.limits));
         if full {
-            connection.abandon();
-            self.finish(connection, self.service.refuse(Refusal::Overloaded, None), &self.name(None));
+            METRICS.connections_refused.with_label_values(&["full"]).inc();
+            connection.abandon(Closed::Answered);
+            self.finish(connection, self.service.refuse(Refusal::Overloaded, None), &self.access(None, peer));
         } else {
             self.park(connection, Interest::Read);
         }
@@ -320,6 +306,7 @@ impl Hub {
         }
         let told = accepted.map(|(mut socket, _)| {
             warn!("a connection can't be accepted: {cause}");
+            METRICS.connections_refused.with_label_values(&["no_descriptor"]).inc();
             let _ = socket.set_nonblocking(true);
             let _ = socket.write_all(NO_DESCRIPTOR);
             // What is unread when it is closed would reset the connection, and the answer might be lost.
@@ -335,7 +322,9 @@ impl Hub {
             self.parked.iter().filter_map(|place| idle(place).map(|since| (since, place))).min_by_key(|l| l.0);
         let Some((_, place)) = longest else { return false };
         // Unless it has become busy meanwhile, and then another look would find another one.
-        drop(lock(place).take_if(|connection| connection.idle_since().is_some()));
+        if let Some(mut longest) = lock(place).take_if(|connection| connection.idle_since().is_some()) {
+            longest.end(Closed::Evicted);
+        }
         true
     }
 
@@ -344,47 +333,38 @@ impl Hub {
         if let Some(listener) = &*lock(&self.listener) {
             self.listen_on(listener);
         }
+        let mut idle = 0;
         let now = Instant::now();
-        for place in &self.parked {
+        let parked: &[Place] = if self.places.are_empty() { &[] } else { &self.parked };
+        for place in parked {
             let mut guard = lock(place);
-            match guard.as_ref().and_then(|connection| connection.expired(now)) {
+            idle += i64::from(guard.as_ref().is_some_and(|connection| connection.idle_since().is_some()));
+            match guard.as_mut().and_then(|connection| connection.expired(now)) {
                 None => {}
                 Some(Expiry::Drop) => drop(guard.take()),
                 Some(Expiry::Refuse) => {
                     let Some(mut connection) = guard.take() else { continue };
                     drop(guard);
-                    connection.abandon();
-                    self.finish(connection, self.service.refuse(Refusal::TimedOut, None), &self.name(None));
+                    connection.abandon(Closed::RequestTimeout);
+                    let access = self.access(None, connection.peer());
+                    self.finish(connection, self.service.refuse(Refusal::TimedOut, None), &access);
                 }
             }
         }
+        METRICS.connections.with_label_values(&["idle"]).set(idle);
     }
 
-    fn name(&self, sent: Option<&str>) -> RequestId {
-        sent.and_then(RequestId::sane)
-            .unwrap_or_else(|| RequestId::numbered(self.process, self.requests.fetch_add(1, Ordering::Relaxed)))
+    fn access(&self, head: Option<&Head>, peer: IpAddr) -> Access {
+        let sent = head.and_then(|head| head.value("x-request-id")).and_then(RequestId::sane);
+        let number = || RequestId::numbered(self.process, self.requests.fetch_add(1, Ordering::Relaxed));
+        Access::new(sent.unwrap_or_else(number), head.map(|head| &head.method), peer)
     }
 }
 
-impl Turn {
-    fn next(&mut self, poller: &Poller, empty: bool) -> io::Result<Task> {
-        loop {
-            match self.ready.pop_front() {
-                Some(LISTENER) => return Ok(Task::Accept),
-                Some(place) => return Ok(Task::Connection(place)),
-                None => {}
-            }
-            let now = Instant::now();
-            if now >= self.next_sweep {
-                self.next_sweep = now + SWEEP;
-                return Ok(Task::Sweep);
-            }
-            self.events.clear();
-            // Without connections there is no deadline to look at; but one may be accepted just now.
-            let pause = if empty { EMPTY_PAUSE } else { self.next_sweep - now };
-            poller.wait(&mut self.events, Some(pause))?;
-            self.ready.extend(self.events.iter().map(|event| event.key));
-        }
+/// A panic costs the connection that it met, and not the thread.
+fn survive(task: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(task)).is_err() {
+        error!("a worker met a panic; its connection is closed and the worker goes on");
     }
 }
 

@@ -3,6 +3,7 @@
 //! A request goes [`hub`] → [`connection`] → [`Service`], and its answer goes back through a [`Responder`]. The messages'
 //! vocabulary is `tiny_http`'s; its server is not used. Nothing here knows the board or a database.
 
+mod access;
 pub mod budget;
 pub mod chunked;
 pub mod connection;

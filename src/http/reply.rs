@@ -92,6 +92,11 @@ impl Reply {
         self.status
     }
 
+    /// The status code as it stands in the status line.
+    pub(super) fn status_text(&self) -> &str {
+        self.head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default()
+    }
+
     /// Bytes of the body.
     pub fn body_length(&self) -> usize {
         self.body.len()

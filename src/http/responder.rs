@@ -1,13 +1,11 @@
 //! A request's way back to its client, which travels with the request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
-
-use log::{Level, debug, log_enabled};
 
 use super::Refusal;
+use super::access::Access;
 use super::connection::Connection;
-use super::head::Head;
 use super::hub::Hub;
 use super::reply::Reply;
 use super::request::RequestId;
@@ -17,20 +15,23 @@ pub struct Responder {
     hub: Arc<Hub>,
     /// Taken by the answer; still here on drop only when there was none.
     connection: Option<Box<Connection>>,
-    request_id: RequestId,
-    /// What the log says of the request, when it is to be logged, and when it arrived.
-    line: Option<(String, Instant)>,
+    access: Access,
 }
 
 impl Responder {
-    pub(super) fn new(hub: Arc<Hub>, connection: Box<Connection>, request_id: RequestId, head: &Head) -> Responder {
-        let line = log_enabled!(Level::Debug).then(|| (format!("{} {}", head.method, head.path), Instant::now()));
-        Responder { hub, connection: Some(connection), request_id, line }
+    pub(super) fn new(hub: Arc<Hub>, connection: Box<Connection>, access: Access) -> Responder {
+        Responder { hub, connection: Some(connection), access }
+    }
+
+    /// Says what log and metrics can't know: the route, by a name from the code, and who the client is behind its proxies.
+    pub fn describe(&mut self, route: &'static str, client: IpAddr) {
+        self.access.route = route;
+        self.access.client = client;
     }
 
     /// The request's name in the logs.
     pub fn request_id(&self) -> &RequestId {
-        &self.request_id
+        &self.access.id
     }
 
     /// Sends `reply`, or as much of it as the socket takes now; the hub sends the rest.
@@ -40,11 +41,7 @@ impl Responder {
 
     fn send(&mut self, reply: Reply) {
         if let Some(connection) = self.connection.take() {
-            if let Some((line, arrived)) = &self.line {
-                let (id, micros) = (self.request_id.as_str(), arrived.elapsed().as_micros());
-                debug!("{id} {line} {} {} bytes {micros} us", reply.status(), reply.body_length());
-            }
-            self.hub.finish(connection, reply, &self.request_id);
+            self.hub.finish(connection, reply, &self.access);
         }
     }
 }

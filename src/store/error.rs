@@ -88,6 +88,20 @@ pub(super) enum Failure {
     Refused,
 }
 
+impl Failure {
+    /// Its name in the metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Failure::TimedOut => "timed_out",
+            Failure::Lost => "lost",
+            Failure::Transient => "conflict",
+            Failure::LockWait => "lock_wait",
+            Failure::WrongServer => "wrong_server",
+            Failure::Refused => "refused",
+        }
+    }
+}
+
 impl Error {
     /// Whether whoever waits for the same server had better not wait for it.
     pub fn is_outage(&self) -> bool {

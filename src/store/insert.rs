@@ -10,14 +10,16 @@ use mysql::Value;
 use mysql::prelude::Queryable;
 
 use super::error::Error;
-use super::messages::{execute, fold, message, number};
+use super::messages::{Statement, execute, fold, message, number};
 use super::seat::Seat;
 use super::session::Session;
 pub use crate::key::Key;
 use crate::message::{Message, NewMessage};
 
-const IDS: &str = "SELECT id, submit_key FROM messages WHERE id >= ? ORDER BY id LIMIT ?";
-const TAKE_BACK: &str = "DELETE FROM messages WHERE id = ? AND submit_key = ?";
+const IDS: Statement<'_> =
+    Statement { name: "ids", sql: "SELECT id, submit_key FROM messages WHERE id >= ? ORDER BY id LIMIT ?" };
+const TAKE_BACK: Statement<'_> =
+    Statement { name: "take_back", sql: "DELETE FROM messages WHERE id = ? AND submit_key = ?" };
 
 /// A message to store.
 #[derive(Debug)]
@@ -92,8 +94,9 @@ impl Seat {
 }
 
 fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<Vec<Outcome>, mysql::Error> {
+    let sql = statement(rows, session.next()?.no_backslash_escape());
+    session.ask("insert", |connection| connection.query_drop(sql))?;
     let connection = session.next()?;
-    connection.query_drop(statement(rows, connection.no_backslash_escape()))?;
     let (inserted, first) = (connection.affected_rows(), connection.last_insert_id());
     // IGNORE makes a duplicate a warning, and bad data too: then what is stored has to be compared with what was sent.
     let sound = inserted + u64::from(connection.warnings()) == rows.len() as u64;
@@ -158,7 +161,8 @@ fn stored(session: &mut Session, keys: &[Key]) -> Result<HashMap<Key, Message>, 
          ORDER BY id LIMIT {places}",
         ", ?".repeat(places - 1)
     );
-    fold(session, &select, params, HashMap::with_capacity(keys.len()), |stored, mut row| {
+    let select = Statement { name: "by_key", sql: &select };
+    fold(session, select, params, HashMap::with_capacity(keys.len()), |stored, mut row| {
         if let Some(key) = key(row.take(4)) {
             stored.insert(key, message(row));
         }

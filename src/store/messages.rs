@@ -8,13 +8,35 @@ use super::seat::Seat;
 use super::session::Session;
 use crate::message::{Message, NewMessage, Timestamp};
 
-const NEWEST: &str = "SELECT id, message, created_at, edited_at FROM messages ORDER BY id DESC LIMIT ?";
-const BEFORE: &str = "SELECT id, message, created_at, edited_at FROM messages WHERE id < ? ORDER BY id DESC LIMIT ?";
-const AFTER: &str = "SELECT id, message, created_at, edited_at FROM messages WHERE id > ? ORDER BY id LIMIT ?";
-const BY_ID: &str = "SELECT id, message, created_at, edited_at FROM messages WHERE id = ? ORDER BY id LIMIT 1";
-const REPLACE: &str = "UPDATE messages SET message = ?, edited_at = UTC_TIMESTAMP(6) WHERE id = ?";
-const REMOVE: &str = "DELETE FROM messages WHERE id = ?";
-const PROBE: &str = "SELECT id, message, created_at, edited_at FROM messages ORDER BY id LIMIT 1";
+const NEWEST: Statement<'_> = Statement {
+    name: "newest",
+    sql: "SELECT id, message, created_at, edited_at FROM messages ORDER BY id DESC LIMIT ?",
+};
+const BEFORE: Statement<'_> = Statement {
+    name: "before",
+    sql: "SELECT id, message, created_at, edited_at FROM messages WHERE id < ? ORDER BY id DESC LIMIT ?",
+};
+const AFTER: Statement<'_> = Statement {
+    name: "after",
+    sql: "SELECT id, message, created_at, edited_at FROM messages WHERE id > ? ORDER BY id LIMIT ?",
+};
+const BY_ID: Statement<'_> = Statement {
+    name: "by_id",
+    sql: "SELECT id, message, created_at, edited_at FROM messages WHERE id = ? ORDER BY id LIMIT 1",
+};
+const REPLACE: Statement<'_> =
+    Statement { name: "replace", sql: "UPDATE messages SET message = ?, edited_at = UTC_TIMESTAMP(6) WHERE id = ?" };
+const REMOVE: Statement<'_> = Statement { name: "remove", sql: "DELETE FROM messages WHERE id = ?" };
+const PROBE: Statement<'_> =
+    Statement { name: "probe", sql: "SELECT id, message, created_at, edited_at FROM messages ORDER BY id LIMIT 1" };
+
+/// A statement that is prepared, once for a connection.
+#[derive(Clone, Copy)]
+pub(super) struct Statement<'a> {
+    /// What the metrics call it.
+    pub(super) name: &'static str,
+    pub(super) sql: &'a str,
+}
 
 impl Seat {
     /// The newest `limit` messages, newest first.
@@ -60,7 +82,7 @@ impl Seat {
 /// Runs a prepared statement that selects id, message, created_at and edited_at.
 pub(super) fn read(
     session: &mut Session,
-    statement: &str,
+    statement: Statement<'_>,
     params: impl Into<Params>,
 ) -> Result<Vec<Message>, mysql::Error> {
     fold(session, statement, params, Vec::new(), |messages, row| messages.push(message(row)))
@@ -69,25 +91,32 @@ pub(super) fn read(
 /// Runs a prepared statement, and puts each of its rows into `result`.
 pub(super) fn fold<T>(
     session: &mut Session,
-    statement: &str,
+    statement: Statement<'_>,
     params: impl Into<Params>,
     result: T,
     mut put: impl FnMut(&mut T, Row),
 ) -> Result<T, mysql::Error> {
-    // Prepared once for a connection; the first time it is a round trip of its own.
-    let statement = session.next()?.prep(statement)?;
-    session.next()?.exec_fold(&statement, params, result, |mut result, row| {
-        put(&mut result, row);
-        result
+    // The first time it is a round trip of its own.
+    let prepared = session.next()?.prep(statement.sql)?;
+    session.ask(statement.name, |connection| {
+        connection.exec_fold(&prepared, params, result, |mut result, row| {
+            put(&mut result, row);
+            result
+        })
     })
 }
 
 /// Runs a prepared statement without rows, and gives the number of rows that it changed.
-pub(super) fn execute(session: &mut Session, statement: &str, params: impl Into<Params>) -> Result<u64, mysql::Error> {
-    let statement = session.next()?.prep(statement)?;
-    let connection = session.next()?;
-    connection.exec_drop(&statement, params)?;
-    Ok(connection.affected_rows())
+pub(super) fn execute(
+    session: &mut Session,
+    statement: Statement<'_>,
+    params: impl Into<Params>,
+) -> Result<u64, mysql::Error> {
+    let prepared = session.next()?.prep(statement.sql)?;
+    session.ask(statement.name, |connection| {
+        connection.exec_drop(&prepared, params)?;
+        Ok(connection.affected_rows())
+    })
 }
 
 pub(super) fn message(mut row: Row) -> Message {

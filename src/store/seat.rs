@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::error::{Error, Failure, words};
 use super::servers::Servers;
 use super::session::Session;
+use crate::metrics::METRICS;
 use crate::retry::jitter;
 use log::{info, warn};
 
@@ -28,10 +29,14 @@ pub struct Seat {
     servers: Arc<Servers>,
     timeouts: Timeouts,
     session: Option<Session>,
+    /// When the work that has begun has to be done.
+    end: Option<Instant>,
 }
 
 /// The first pause between attempts at a statement that met a lock.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// What a request may wait beyond the time of a statement.
+const WAITING: Duration = Duration::from_secs(1);
 /// Attempts at a statement that met a lock or a server that takes no writes.
 const MAX_ATTEMPTS: u32 = 6;
 
@@ -46,17 +51,24 @@ impl Timeouts {
 impl Seat {
     /// A seat without a connection yet.
     pub fn new(servers: Arc<Servers>, timeouts: Timeouts) -> Seat {
-        Seat { servers, timeouts, session: None }
+        Seat { servers, timeouts, session: None, end: None }
+    }
+
+    /// Begins work for whoever has `waited` so long already: all statements until the next beginning have the time of one
+    /// statement together, and less after a long wait, so that everybody is answered within that time and [`WAITING`].
+    pub fn begin(&mut self, waited: Duration) {
+        let time = self.timeouts.statement.map(|statement| statement.min((statement + WAITING).saturating_sub(waited)));
+        self.end = time.map(|time| Instant::now() + time);
     }
 
     /// Runs `statements`, again where that is safe and has a chance: they must mean the same when they are run twice.
     /// They are told whether an earlier attempt may have succeeded unheard. All of it, the session that may have to be
-    /// opened too, is over when the statement's time is.
+    /// opened too, is over when the time of the work is, or without a beginning of it, that of one statement.
     pub(super) fn run<T>(
         &mut self,
         mut statements: impl FnMut(&mut Session, bool) -> Result<T, mysql::Error>,
     ) -> Result<T, Error> {
-        let end = self.timeouts.statement.map(|statement| Instant::now() + statement);
+        let end = self.end.or_else(|| self.timeouts.statement.map(|statement| Instant::now() + statement));
         let mut unheard = false;
         for attempt in 1.. {
             let mut session = self.session(end)?;
@@ -86,6 +98,7 @@ impl Seat {
                 }
                 Failure::Lost => {
                     unheard = true;
+                    count_retry(failure);
                     info!("the connection to {server} is lost ({}); trying once more", words(&error));
                 }
                 Failure::Transient | Failure::LockWait => {
@@ -93,6 +106,7 @@ impl Seat {
                     if hopeless {
                         return Err(Error::Busy(words(&error)));
                     }
+                    count_retry(failure);
                     warn!("trying a statement again after: {}", words(&error));
                     thread::sleep(jitter(FIRST_PAUSE * attempt));
                 }
@@ -101,6 +115,7 @@ impl Seat {
                     if hopeless {
                         return Err(Error::Busy(words(&error)));
                     }
+                    count_retry(failure);
                     warn!("{server} is not the one to talk to ({}); trying the next server", words(&error));
                     thread::sleep(jitter(FIRST_PAUSE * attempt));
                 }
@@ -134,6 +149,10 @@ impl Seat {
             }
         }
     }
+}
+
+fn count_retry(failure: Failure) {
+    METRICS.database_retries.with_label_values(&[failure.name()]).inc();
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mysql::{Conn, Opts, OptsBuilder, SslOpts};
 
+use crate::metrics::METRICS;
 use crate::socket::limit_waiting;
 
 /// Who we are to the database.
@@ -114,11 +115,16 @@ impl Account {
 
 impl Session {
     pub(super) fn of_primary(connection: Conn, server: SocketAddr, generation: u64) -> Session {
-        Session { connection, server, generation: Some(generation), end: None, patience: Some(Duration::ZERO) }
+        Session::new(connection, server, Some(generation))
     }
 
     pub(super) fn of_reader(connection: Conn, server: SocketAddr) -> Session {
-        Session { connection, server, generation: None, end: None, patience: Some(Duration::ZERO) }
+        Session::new(connection, server, None)
+    }
+
+    fn new(connection: Conn, server: SocketAddr, generation: Option<u64>) -> Session {
+        METRICS.database_sessions.inc();
+        Session { connection, server, generation, end: None, patience: Some(Duration::ZERO) }
     }
 
     /// The generation that it can be kept for.
@@ -144,6 +150,25 @@ impl Session {
             self.patience = patience;
         }
         Ok(&mut self.connection)
+    }
+
+    /// A round trip with the statement that the metrics call `name`.
+    pub(super) fn ask<T>(
+        &mut self,
+        name: &str,
+        statement: impl FnOnce(&mut Conn) -> Result<T, mysql::Error>,
+    ) -> Result<T, mysql::Error> {
+        let connection = self.next()?;
+        let start = Instant::now();
+        let answer = statement(connection);
+        METRICS.statement_seconds.with_label_values(&[name]).observe(start.elapsed().as_secs_f64());
+        answer
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        METRICS.database_sessions.dec();
     }
 }
 

@@ -14,6 +14,7 @@ mod encryption;
 mod faults;
 mod hostile;
 mod load;
+mod metrics;
 mod once;
 mod outage;
 mod process;

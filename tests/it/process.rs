@@ -170,12 +170,43 @@ fn the_log_says_what_happens_and_never_what_people_write() {
     board.get("/messages?limit=1&x=%0aforged");
     eventually("the requests are logged", || board.service.log().contains("find-me"));
     let line = board.service.log().lines().find(|line| line.contains("find-me")).unwrap().to_owned();
-    assert!(line.contains("POST /submit") && line.contains("200"), "{line}");
+    assert!(line.contains("method=POST route=/submit") && line.contains("status=200"), "{line}");
     let log = board.service.log();
     assert!(
         !log.contains("private") && !log.contains("t0ken") && !log.contains(&board.schema.database.admin_password()),
         "{log}"
     );
+}
+
+#[test]
+fn the_log_can_be_json_with_a_line_for_each_event() {
+    let board = Board::with(&[("LOG_LEVEL", "debug"), ("LOG_FORMAT", "json"), ("TRUSTED_PROXIES", "127.0.0.1")]);
+    let forged = [("X-Request-Id", "find-me"), ("X-Forwarded-For", "192.0.2.7")];
+    board.service.submit("a private text", &forged);
+    board.service.connect().send("no request\r\n\r\n");
+    let events = || {
+        let parse =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        board.service.log().lines().map(parse).collect::<Vec<_>>()
+    };
+    eventually("the requests are logged", || {
+        let events = events();
+        events.iter().any(|e| e["request_id"] == "find-me") && events.iter().any(|e| e["status"] == 400)
+    });
+    let events = events();
+    let event = events.iter().find(|event| event["request_id"] == "find-me").unwrap();
+    for (field, want) in [
+        ("level", "debug".into()),
+        ("message", "request".into()),
+        ("method", "POST".into()),
+        ("route", "/submit".into()),
+        ("status", serde_json::Value::from(200)),
+        ("client", "192.0.2.7".into()),
+    ] {
+        assert_eq!(event[field], want, "{event}");
+    }
+    assert!(event["bytes"].as_u64().is_some() && event["us"].as_u64().is_some(), "{event}");
+    assert!(event["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{event}");
 }
 
 #[test]

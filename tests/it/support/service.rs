@@ -93,7 +93,8 @@ impl Service {
         let mut service = Service { child: Mutex::new(child), log, address: (Ipv4Addr::LOCALHOST, 0).into() };
         let mut address = None;
         eventually("the service listens", || {
-            address = service.logged("listens on ").and_then(|rest| rest.trim().parse().ok());
+            // In a log of JSON a quote stands behind it.
+            address = service.logged("listens on ").and_then(|rest| rest.split('"').next()?.trim().parse().ok());
             address.is_some() || service.exit_status().is_some()
         });
         service.address = address.unwrap_or_else(|| panic!("the service ended:\n{}", service.log()));

@@ -1,0 +1,173 @@
+//! What is counted: every metric's name, labels and meaning, and the text that Prometheus reads.
+//!
+//! One set for the process, reached from wherever something happens, as the log is. Labels are names from the code, never
+//! what a client sent. Nothing here knows what is counted, and reading it touches nothing but these numbers.
+
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// All of them.
+pub struct Metrics {
+    /// Requests answered, by `route`, `method` and `status`.
+    pub requests: IntCounterVec,
+    /// From a request's arrival to its answer's first byte, by `route`.
+    pub request_seconds: HistogramVec,
+    /// Connections, by `state`.
+    pub connections: IntGaugeVec,
+    /// Connections turned away at the door, by `reason`.
+    pub connections_refused: IntCounterVec,
+    /// Connections that have ended, by `reason`.
+    pub connections_closed: IntCounterVec,
+    /// Jobs in a batch, by `lane`.
+    pub batch_jobs: HistogramVec,
+    /// Jobs that wait, by `lane`.
+    pub waiting_jobs: IntGaugeVec,
+    /// Jobs that were not done, by `lane` and `reason`.
+    pub rejected_jobs: IntCounterVec,
+    /// What statements took, by `statement`.
+    pub statement_seconds: HistogramVec,
+    /// Connections to the database.
+    pub database_sessions: IntGauge,
+    /// Statements that were run again, by `cause`.
+    pub database_retries: IntCounterVec,
+    /// Lines of the log that nobody read in time.
+    pub log_lines_dropped: IntCounter,
+    registry: Registry,
+}
+
+/// The metrics of one lane.
+#[derive(Clone)]
+pub struct LaneMetrics {
+    /// Jobs in a batch.
+    pub batch_jobs: Histogram,
+    /// Jobs that wait.
+    pub waiting_jobs: IntGauge,
+    /// Jobs that found the lane full.
+    pub full: IntCounter,
+    /// Jobs that waited when a batch before them met an outage.
+    pub turned_away: IntCounter,
+    /// Jobs that had waited too long for their turn.
+    pub late: IntCounter,
+}
+
+/// From a tenth of a millisecond to what a client may wait for at most.
+const SECONDS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const JOBS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// The metrics of this process.
+pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "it depends on the names below alone, and every test would fail")]
+    Metrics::new().expect("names and labels are well formed and differ")
+});
+
+impl Metrics {
+    fn new() -> Result<Metrics, prometheus::Error> {
+        let registry = Registry::new();
+        let counters = |name, help, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels).and_then(|m| registered(&registry, m))
+        };
+        let histograms = |name, help, labels: &[&str], buckets: &[f64]| {
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)
+                .and_then(|m| registered(&registry, m))
+        };
+        let gauges = |name, help, labels: &[&str]| {
+            IntGaugeVec::new(Opts::new(name, help), labels).and_then(|m| registered(&registry, m))
+        };
+
+        let build = gauges("twotier_build_info", "Always 1; what runs.", &["version", "commit"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("TWOTIER_COMMIT").unwrap_or_default()]).set(1);
+        let start = registered(&registry, Gauge::new("process_start_time_seconds", "Start, in Unix time.")?)?;
+        start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+
+        Ok(Metrics {
+            requests: counters(
+                "twotier_http_requests_total",
+                "Requests answered; the route is - for what was none.",
+                &["route", "method", "status"],
+            )?,
+            request_seconds: histograms(
+                "twotier_http_request_duration_seconds",
+                "From the arrival of a whole request to its answer.",
+                &["route"],
+                SECONDS,
+            )?,
+            connections: gauges(
+                "twotier_http_connections",
+                "Connections of clients: all open ones, and those among them that say nothing, as seen last.",
+                &["state"],
+            )?,
+            connections_refused: counters(
+                "twotier_http_connections_refused_total",
+                "Connections that were told 503 at once.",
+                &["reason"],
+            )?,
+            connections_closed: counters(
+                "twotier_http_connections_closed_total",
+                "Connections that have ended, by who or what ended them.",
+                &["reason"],
+            )?,
+            batch_jobs: histograms(
+                "twotier_lane_batch_jobs",
+                "Requests that one batch of a lane answers.",
+                &["lane"],
+                JOBS,
+            )?,
+            waiting_jobs: gauges("twotier_lane_waiting_jobs", "Requests that wait in a lane.", &["lane"])?,
+            rejected_jobs: counters(
+                "twotier_lane_rejected_jobs_total",
+                "Requests that a lane did not try: full, behind an outage, or late.",
+                &["lane", "reason"],
+            )?,
+            statement_seconds: histograms(
+                "twotier_database_statement_duration_seconds",
+                "Round trips of statements to the database, failed ones too.",
+                &["statement"],
+                SECONDS,
+            )?,
+            database_sessions: registered(
+                &registry,
+                IntGauge::new("twotier_database_sessions", "Connections to the database.")?,
+            )?,
+            database_retries: counters(
+                "twotier_database_retries_total",
+                "Statements that were run again, by what went wrong.",
+                &["cause"],
+            )?,
+            log_lines_dropped: registered(
+                &registry,
+                IntCounter::new("twotier_log_lines_dropped_total", "Lines of the log that were not read fast enough.")?,
+            )?,
+            registry,
+        })
+    }
+
+    /// The metrics of the lane called `name`.
+    pub fn lane(&self, name: &'static str) -> LaneMetrics {
+        let rejected = |reason| self.rejected_jobs.with_label_values(&[name, reason]);
+        LaneMetrics {
+            batch_jobs: self.batch_jobs.with_label_values(&[name]),
+            waiting_jobs: self.waiting_jobs.with_label_values(&[name]),
+            full: rejected("full"),
+            turned_away: rejected("outage"),
+            late: rejected("late"),
+        }
+    }
+
+    /// All of them in the text format 0.0.4 of Prometheus.
+    pub fn text(&self) -> String {
+        // A String takes all that is written to it.
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
