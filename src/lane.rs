@@ -1,8 +1,8 @@
 //! A queue of jobs that are done in batches by the threads that bring them: group commit, for anything.
 //!
-//! A thread that brings a job to a lane without enough leaders becomes a leader: it takes what is queued, does it as one
-//! batch, and repeats until the queue is empty. Otherwise the job is left to the leaders and the thread goes its way. So no
-//! thread ever waits for another's result. The lane knows nothing of what a job or a seat is.
+//! A thread that brings a job to a lane without enough leaders has to lead: it takes what is queued, does it as one batch,
+//! and repeats until the queue is empty. Otherwise the job is left to the leaders and the thread goes its way. So no thread
+//! ever waits for another's result. The lane knows nothing of what a job or a seat is.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -71,6 +71,29 @@ struct Waiting<J> {
     since: Instant,
 }
 
+/// What a thread that brought a job does next.
+#[must_use]
+pub enum Entered<'a, W: Work> {
+    /// It goes its way: the leaders that are there do the job.
+    Queued,
+    /// It leads, which blocks.
+    Leads(Lead<'a, W>),
+}
+
+/// The duty to do what is queued.
+#[must_use]
+pub struct Lead<'a, W: Work> {
+    lane: &'a Lane<W>,
+    seat: W::Seat,
+}
+
+impl<W: Work> Lead<'_, W> {
+    /// Does what is queued, and returns when the queue is empty.
+    pub fn lead(self) {
+        self.lane.lead(self.seat);
+    }
+}
+
 impl<W: Work> Lane<W> {
     /// A lane called `name` with one leader at most for each of `seats`.
     pub fn new(name: &'static str, work: W, seats: Vec<W::Seat>, limits: Limits) -> Lane<W> {
@@ -83,24 +106,17 @@ impl<W: Work> Lane<W> {
         &self.work
     }
 
-    /// Queues `job`, and leads when a seat is free: then it returns when the queue is empty.
-    /// A full lane gives the job back.
-    pub fn enter(&self, job: W::Job, bytes: usize) -> Result<(), W::Job> {
-        let seat = {
-            let mut state = self.lock();
-            if state.queue.len() >= self.limits.queue_jobs || state.bytes + bytes > self.limits.queue_bytes {
-                self.metrics.full.inc();
-                return Err(job);
-            }
-            state.queue.push_back(Waiting { job, bytes, since: Instant::now() });
-            state.bytes += bytes;
-            self.metrics.waiting_jobs.set(state.queue.len() as i64);
-            state.seats.pop()
-        };
-        if let Some(seat) = seat {
-            self.lead(seat);
+    /// Queues `job`. When a seat is free the thread has to lead; a full lane gives the job back.
+    pub fn enter(&self, job: W::Job, bytes: usize) -> Result<Entered<'_, W>, W::Job> {
+        let mut state = self.lock();
+        if state.queue.len() >= self.limits.queue_jobs || state.bytes + bytes > self.limits.queue_bytes {
+            self.metrics.full.inc();
+            return Err(job);
         }
-        Ok(())
+        state.queue.push_back(Waiting { job, bytes, since: Instant::now() });
+        state.bytes += bytes;
+        self.metrics.waiting_jobs.set(state.queue.len() as i64);
+        Ok(state.seats.pop().map_or(Entered::Queued, |seat| Entered::Leads(Lead { lane: self, seat })))
     }
 
     fn lead(&self, mut seat: W::Seat) {
@@ -227,10 +243,23 @@ mod tests {
     const LIMITS: Limits =
         Limits { queue_jobs: 5, queue_bytes: 100, batch_jobs: 3, batch_bytes: 50, patience: Duration::from_secs(60) };
 
+    impl Lane<Recorder> {
+        /// Enters, and leads when it has to.
+        fn bring(&self, job: u32, bytes: usize) -> Result<(), u32> {
+            match self.enter(job, bytes)? {
+                Entered::Queued => Ok(()),
+                Entered::Leads(lead) => {
+                    lead.lead();
+                    Ok(())
+                }
+            }
+        }
+    }
+
     /// Lets one thread lead job 0, runs `meanwhile` while it is busy, and lets it go on.
     fn while_leading(set: &Set, meanwhile: impl FnOnce()) {
         let lane = Arc::clone(&set.lane);
-        let leader = thread::spawn(move || lane.enter(0, 1));
+        let leader = thread::spawn(move || lane.bring(0, 1));
         set.gate.wait();
         meanwhile();
         set.gate.wait();
@@ -240,7 +269,7 @@ mod tests {
     #[test]
     fn jobs_that_arrive_while_a_batch_runs_share_the_next_one() {
         let set = lane(LIMITS, Verdict::Carry);
-        while_leading(&set, || (1..=4).for_each(|job| set.lane.enter(job, 1).unwrap()));
+        while_leading(&set, || (1..=4).for_each(|job| set.lane.bring(job, 1).unwrap()));
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![1, 2, 3], vec![4]]);
     }
 
@@ -248,25 +277,25 @@ mod tests {
     fn a_full_lane_gives_the_job_back() {
         let set = lane(LIMITS, Verdict::Carry);
         while_leading(&set, || {
-            (1..=5).for_each(|job| set.lane.enter(job, 1).unwrap());
-            assert_eq!(set.lane.enter(6, 1), Err(6));
+            (1..=5).for_each(|job| set.lane.bring(job, 1).unwrap());
+            assert_eq!(set.lane.bring(6, 1), Err(6));
         });
         let set = lane(LIMITS, Verdict::Carry);
         while_leading(&set, || {
-            set.lane.enter(1, 90).unwrap();
-            assert_eq!(set.lane.enter(2, 11), Err(2));
-            set.lane.enter(3, 10).unwrap();
+            set.lane.bring(1, 90).unwrap();
+            assert_eq!(set.lane.bring(2, 11), Err(2));
+            set.lane.bring(3, 10).unwrap();
         });
-        assert_eq!(set.lane.enter(4, 100), Ok(()), "what was done no longer counts");
+        assert_eq!(set.lane.bring(4, 100), Ok(()), "what was done no longer counts");
     }
 
     #[test]
     fn a_batch_ends_at_its_bytes_but_takes_one_job_of_any_size() {
         let set = lane(LIMITS, Verdict::Carry);
         while_leading(&set, || {
-            set.lane.enter(1, 60).unwrap();
-            set.lane.enter(2, 20).unwrap();
-            set.lane.enter(3, 20).unwrap();
+            set.lane.bring(1, 60).unwrap();
+            set.lane.bring(2, 20).unwrap();
+            set.lane.bring(3, 20).unwrap();
         });
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![1], vec![2, 3]]);
     }
@@ -274,10 +303,10 @@ mod tests {
     #[test]
     fn an_outage_turns_away_whoever_is_queued_by_then() {
         let set = lane(LIMITS, Verdict::Outage);
-        while_leading(&set, || (1..=4).for_each(|job| set.lane.enter(job, 1).unwrap()));
+        while_leading(&set, || (1..=4).for_each(|job| set.lane.bring(job, 1).unwrap()));
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0]]);
         assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [vec![1, 2, 3, 4]]);
-        set.lane.enter(5, 1).unwrap();
+        set.lane.bring(5, 1).unwrap();
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![5]], "the next one is tried again");
     }
 
@@ -285,9 +314,9 @@ mod tests {
     fn a_job_that_waited_too_long_is_turned_away_and_the_others_are_done() {
         let set = lane(Limits { patience: Duration::from_millis(100), ..LIMITS }, Verdict::Carry);
         while_leading(&set, || {
-            (1..=2).for_each(|job| set.lane.enter(job, 1).unwrap());
+            (1..=2).for_each(|job| set.lane.bring(job, 1).unwrap());
             thread::sleep(Duration::from_millis(150));
-            (3..=4).for_each(|job| set.lane.enter(job, 1).unwrap());
+            (3..=4).for_each(|job| set.lane.bring(job, 1).unwrap());
         });
         assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [vec![1, 2]]);
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![3, 4]]);
@@ -296,8 +325,8 @@ mod tests {
     #[test]
     fn a_panic_costs_one_batch_and_not_the_lane() {
         let set = lane(LIMITS, Verdict::Carry);
-        set.lane.enter(666, 1).unwrap();
-        set.lane.enter(1, 1).unwrap();
+        set.lane.bring(666, 1).unwrap();
+        set.lane.bring(1, 1).unwrap();
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![1]]);
     }
 }

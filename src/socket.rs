@@ -8,7 +8,10 @@
 //!   socket alone to change them: [`limit_waiting`].
 #![allow(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -24,6 +27,9 @@ pub(crate) struct Sockets {
     #[cfg(not(target_os = "linux"))]
     turn: std::sync::Mutex<()>,
 }
+
+/// Events that a thread takes at once.
+const EVENTS: usize = 128;
 
 /// A socket among [`Sockets`]; taken out on drop.
 pub(crate) struct Watched<S: AsFd> {
@@ -61,32 +67,27 @@ impl Sockets {
         }))
     }
 
-    /// Waits for an event, which goes to this thread alone, and gives its key. Any number of threads may wait.
+    /// Waits for events, which go to this thread alone, and adds their keys to `events`. Any number of threads may wait.
     #[cfg(target_os = "linux")]
-    pub(crate) fn wait(&self) -> io::Result<usize> {
+    pub(crate) fn wait(&self, events: &mut VecDeque<usize>) -> io::Result<()> {
         use rustix::event::epoll;
-        loop {
-            let mut event = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 1];
-            // One at a time: the thread may be long with it, and the next one is for another thread.
-            match epoll::wait(&self.poller, &mut event, None) {
-                Ok((&mut [event], _)) => return Ok(event.data.u64() as usize),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let mut list = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
+        match epoll::wait(&self.poller, &mut list, None) {
+            Ok((list, _)) => events.extend(list.iter().map(|event| event.data.u64() as usize)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 
-    /// Waits for an event, which goes to this thread alone, and gives its key. Any number of threads may wait.
+    /// Waits for events, which go to this thread alone, and adds their keys to `events`. Any number of threads may wait.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn wait(&self) -> io::Result<usize> {
+    pub(crate) fn wait(&self, events: &mut VecDeque<usize>) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut events = polling::Events::with_capacity(std::num::NonZeroUsize::MIN);
-        loop {
-            self.poller.wait(&mut events, None)?;
-            if let Some(event) = events.iter().next() {
-                return Ok(event.key);
-            }
-        }
+        let mut list = polling::Events::with_capacity(EVENTS.try_into().unwrap_or(std::num::NonZeroUsize::MIN));
+        self.poller.wait(&mut list, None)?;
+        events.extend(list.iter().map(|event| event.key));
+        Ok(())
     }
 }
 

@@ -1,8 +1,8 @@
 //! The hub: all sockets, the listener too, and equal workers that wait for them.
 //!
-//! A worker waits for one event and handles it itself: there is no hand-over between threads on the way of a request.
-//! Workers never block on a socket; what can't go on is parked until its event. One more thread looks at the deadlines. The
-//! hub knows nothing of what a request means.
+//! A worker that listens takes events and handles them itself: there is no hand-over between threads on the way of a
+//! request. Workers never block on a socket; what can't go on is parked until its event. One more thread looks at the
+//! deadlines. The hub knows nothing of what a request means.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -25,6 +25,7 @@ use super::places::Places;
 use super::reply::Reply;
 use super::request::RequestId;
 use super::responder::Responder;
+use super::turn::{Turn, Turns};
 use super::{Refusal, Service};
 use crate::metrics::METRICS;
 use crate::socket::{Interest, Sockets, Watched};
@@ -66,6 +67,7 @@ type Place = Mutex<Option<Box<Connection>>>;
 pub struct Hub {
     itself: Weak<Hub>,
     sockets: Arc<Sockets>,
+    turns: Turns,
     service: Box<dyn Service>,
     limits: Limits,
     /// Lines that every answer has, each with its CRLF.
@@ -97,6 +99,7 @@ impl Hub {
         Ok(Arc::new_cyclic(|itself| Hub {
             itself: Weak::clone(itself),
             sockets,
+            turns: Turns::default(),
             service,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
@@ -156,10 +159,12 @@ impl Hub {
 
     fn work(&self) {
         let mut scratch = vec![0; SCRATCH].into_boxed_slice();
+        let mut turn = self.turns.take();
         loop {
-            match self.sockets.wait() {
-                Ok(LISTENER) => survive(|| self.accept()),
-                Ok(place) => survive(|| self.event(place, &mut scratch)),
+            match turn.next(|events| self.sockets.wait(events)) {
+                Ok(Some(LISTENER)) => survive(|| self.accept()),
+                Ok(Some(place)) => survive(|| self.event(place, &mut scratch, &mut turn)),
+                Ok(None) => {}
                 Err(error) => {
                     error!("waiting for sockets failed: {error}");
                     thread::sleep(SWEEP);
@@ -175,18 +180,18 @@ impl Hub {
         }
     }
 
-    fn event(&self, place: usize, scratch: &mut [u8]) {
+    fn event(&self, place: usize, scratch: &mut [u8], turn: &mut Turn<'_>) {
         // Nothing there: another worker has it, and arms it again; or the event is that of a connection that is gone.
         let Some(connection) = self.parked.get(place).and_then(|place| lock(place).take()) else { return };
-        self.drive(connection, scratch);
+        self.drive(connection, scratch, turn);
     }
 
-    fn drive(&self, mut connection: Box<Connection>, scratch: &mut [u8]) {
+    fn drive(&self, mut connection: Box<Connection>, scratch: &mut [u8], turn: &mut Turn<'_>) {
         match connection.advance(scratch) {
             Next::Request(request) => {
                 let access = self.access(Some(&request.head), connection.peer());
                 let Some(hub) = self.itself.upgrade() else { return };
-                self.service.respond(*request, Responder::new(hub, connection, access));
+                self.service.respond(*request, Responder::new(hub, connection, access), turn);
             }
             Next::Refuse(refusal, head) => {
                 let access = self.access(head.as_deref(), connection.peer());

@@ -13,18 +13,20 @@ mod places;
 pub mod reply;
 pub mod request;
 pub mod responder;
+pub mod turn;
 
 pub use hub::{Hub, Limits};
 pub use reply::{Body, Reply};
 pub use request::Request;
 pub use responder::Responder;
+pub use turn::Turn;
 
 use head::Head;
 
 /// What the hub serves.
 pub trait Service: Send + Sync {
-    /// Answers `request`, now or later, on this thread or another.
-    fn respond(&self, request: Request, responder: Responder);
+    /// Answers `request`, now or later, on this thread or another. Passes `turn` before it does what blocks.
+    fn respond(&self, request: Request, responder: Responder, turn: &mut Turn<'_>);
 
     /// The answer to what did not become a request. `head` is there when it arrived whole.
     fn refuse(&self, refusal: Refusal, head: Option<&Head>) -> Reply;
