@@ -37,6 +37,19 @@ OPTIMIZED = CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_TARGET_DIR=target/optimized
 crowd: ## the hostile clients and the overload alone, optimized, with the limits in full
 	@$(OPTIMIZED) TWOTIER_TEST_ALONE=1 scripts/test hostile:: --test-threads=1 --nocapture
 
+.PHONY: bench
+bench: build ## measure speed, memory and growth on a private database (SECONDS=5 ROUNDS=3 ROWS=10000000)
+	@SECONDS_EACH='$(SECONDS)' ROUNDS='$(ROUNDS)' ROWS='$(ROWS)' scripts/bench
+
+.PHONY: bench-smoke
+bench-smoke: build ## the same, briefly and small, to see that it runs
+	@scripts/bench --smoke
+
+.PHONY: bench-peers
+bench-peers: build ## side by side with its peers, where ../shared/bench is there
+	@[ -e ../shared/bench/compare.py ] || { echo "error: the peers are not here: ../shared/bench/compare.py is missing." >&2; exit 1; }
+	@python3 ../shared/bench/compare.py --server $(or $(CARGO_TARGET_DIR),target)/release/twotier --rounds 3 --seconds 5 --connections 1,16,64,256
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for SECONDS=60
 	@scripts/fuzz $(or $(SECONDS),60)

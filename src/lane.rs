@@ -21,9 +21,8 @@ pub trait Work {
     /// Does a batch, of which the first job has `waited` so long, and reports on each of its jobs.
     fn run(&self, seat: &mut Self::Seat, batch: Vec<Self::Job>, waited: Duration) -> Verdict;
 
-    /// Reports to jobs that will not be tried, because a batch before them met an [`Verdict::Outage`], or because they
-    /// have waited too long.
-    fn turn_away(&self, jobs: Vec<Self::Job>);
+    /// Reports to jobs that will not be tried.
+    fn turn_away(&self, jobs: Vec<Self::Job>, why: Away);
 }
 
 /// What a batch says about the jobs behind it.
@@ -34,6 +33,15 @@ pub enum Verdict {
     /// What the lane depends on is gone or does not answer: whoever is queued by now is turned away, so that nobody
     /// waits for the same time-out twice.
     Outage,
+}
+
+/// Why a job is not tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Away {
+    /// A batch before it met an [`Verdict::Outage`].
+    Outage,
+    /// It has waited too long.
+    Late,
 }
 
 /// How much a lane takes.
@@ -131,25 +139,26 @@ impl<W: Work> Lane<W> {
                 return;
             }
             drop(state);
-            let mut verdict = Verdict::Carry;
-            if !late.is_empty() {
-                self.metrics.late.inc_by(late.len() as u64);
-                self.work.turn_away(late);
-            }
-            if !batch.is_empty() {
-                self.metrics.batch_jobs.observe(batch.len() as f64);
-                // A panic ends one batch, whose jobs report it as they are dropped; the lane and the thread go on.
-                verdict = catch_unwind(AssertUnwindSafe(|| self.work.run(&mut seat, batch, waited)))
-                    .unwrap_or(Verdict::Carry);
-            }
+            // A panic ends one batch, whose jobs report it as they are dropped; the lane and the thread go on.
+            let done = AssertUnwindSafe(|| self.serve(&mut seat, late, batch, waited));
+            drop(catch_unwind(done));
             state = self.lock();
-            if verdict == Verdict::Outage {
-                let jobs = state.take(usize::MAX, usize::MAX);
-                drop(state);
-                self.metrics.turned_away.inc_by(jobs.len() as u64);
-                self.work.turn_away(jobs);
-                state = self.lock();
-            }
+        }
+    }
+
+    fn serve(&self, seat: &mut W::Seat, late: Vec<W::Job>, batch: Vec<W::Job>, waited: Duration) {
+        if !late.is_empty() {
+            self.metrics.late.inc_by(late.len() as u64);
+            self.work.turn_away(late, Away::Late);
+        }
+        if batch.is_empty() {
+            return;
+        }
+        self.metrics.batch_jobs.observe(batch.len() as f64);
+        if self.work.run(seat, batch, waited) == Verdict::Outage {
+            let jobs = self.lock().take(usize::MAX, usize::MAX);
+            self.metrics.turned_away.inc_by(jobs.len() as u64);
+            self.work.turn_away(jobs, Away::Outage);
         }
     }
 
@@ -194,7 +203,7 @@ mod tests {
     /// Sends each batch it gets, and stops at a gate when it meets job 0.
     struct Recorder {
         batches: Mutex<Sender<Vec<u32>>>,
-        turned_away: Mutex<Sender<Vec<u32>>>,
+        turned_away: Mutex<Sender<(Away, Vec<u32>)>>,
         gate: Arc<Barrier>,
         verdict: Verdict,
     }
@@ -216,15 +225,15 @@ mod tests {
             self.verdict
         }
 
-        fn turn_away(&self, jobs: Vec<u32>) {
-            self.turned_away.lock().unwrap().send(jobs).unwrap();
+        fn turn_away(&self, jobs: Vec<u32>, why: Away) {
+            self.turned_away.lock().unwrap().send((why, jobs)).unwrap();
         }
     }
 
     struct Set {
         lane: Arc<Lane<Recorder>>,
         batches: Receiver<Vec<u32>>,
-        turned_away: Receiver<Vec<u32>>,
+        turned_away: Receiver<(Away, Vec<u32>)>,
         gate: Arc<Barrier>,
     }
 
@@ -305,20 +314,20 @@ mod tests {
         let set = lane(LIMITS, Verdict::Outage);
         while_leading(&set, || (1..=4).for_each(|job| set.lane.bring(job, 1).unwrap()));
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0]]);
-        assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [vec![1, 2, 3, 4]]);
+        assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [(Away::Outage, vec![1, 2, 3, 4])]);
         set.lane.bring(5, 1).unwrap();
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![5]], "the next one is tried again");
     }
 
     #[test]
     fn a_job_that_waited_too_long_is_turned_away_and_the_others_are_done() {
-        let set = lane(Limits { patience: Duration::from_millis(100), ..LIMITS }, Verdict::Carry);
+        let set = lane(Limits { patience: Duration::from_secs(1), ..LIMITS }, Verdict::Carry);
         while_leading(&set, || {
             (1..=2).for_each(|job| set.lane.bring(job, 1).unwrap());
-            thread::sleep(Duration::from_millis(150));
+            thread::sleep(Duration::from_millis(1500));
             (3..=4).for_each(|job| set.lane.bring(job, 1).unwrap());
         });
-        assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [vec![1, 2]]);
+        assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [(Away::Late, vec![1, 2])]);
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![3, 4]]);
     }
 

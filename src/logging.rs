@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
 use std::time::Duration;
+use std::{panic, thread};
 
 use log::kv::{self, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
@@ -87,6 +87,8 @@ pub fn start(level: LevelFilter, form: Form) -> io::Result<()> {
     };
     log::set_boxed_logger(logger).map_err(io::Error::other)?;
     log::set_max_level(level);
+    // Otherwise it would write lines of its own to stderr.
+    panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     Ok(())
 }
 
@@ -99,7 +101,6 @@ fn write_lines(entries: &Receiver<Entry>, dropped: &AtomicU64, form: Form, mut o
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            METRICS.log_lines_dropped.inc_by(lost);
             let words = format!("{lost} lines of this log were dropped, because they were not read fast enough");
             let line = match form {
                 Form::Text => words.into_bytes(),
@@ -209,6 +210,7 @@ impl Write for Queue {
             let line = Entry::Line(std::mem::take(&mut self.line));
             if let Err(TrySendError::Full(_)) = self.entries.try_send(line) {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
+                METRICS.log_lines_dropped.inc();
             }
         }
         Ok(bytes.len())

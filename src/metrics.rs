@@ -86,6 +86,14 @@ impl Metrics {
         let start = registered(&registry, Gauge::new("process_start_time_seconds", "Start, in Unix time.")?)?;
         start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
 
+        let connections = gauges(
+            "twotier_http_connections",
+            "Connections of clients: all open ones, and those among them that say nothing, as seen last.",
+            &["state"],
+        )?;
+        // There from the start, as nobody may ever come.
+        ["open", "idle"].iter().for_each(|state| connections.with_label_values(&[state]).set(0));
+
         Ok(Metrics {
             requests: counters(
                 "twotier_http_requests_total",
@@ -98,14 +106,10 @@ impl Metrics {
                 &["route"],
                 SECONDS,
             )?,
-            connections: gauges(
-                "twotier_http_connections",
-                "Connections of clients: all open ones, and those among them that say nothing, as seen last.",
-                &["state"],
-            )?,
+            connections,
             connections_refused: counters(
                 "twotier_http_connections_refused_total",
-                "Connections that were told 503 at once.",
+                "Connections that were told 503 at once, or with no_place nothing.",
                 &["reason"],
             )?,
             connections_closed: counters(

@@ -245,14 +245,21 @@ impl Template {
     /// Writes the template to `out`; `fill` writes what stands for each name.
     fn render(&self, out: &mut String, mut fill: impl FnMut(&mut String, &'static str)) {
         let mut rest = self.source.strip_suffix('\n').unwrap_or(self.source);
-        while let Some((text, behind)) = rest.split_once("{{") {
+        while let Some((text, behind)) = split_at_pair(rest, b'{') {
             out.push_str(text);
-            let (name, behind) = behind.split_once("}}").unwrap_or((behind, ""));
+            let (name, behind) = split_at_pair(behind, b'}').unwrap_or((behind, ""));
             fill(out, name);
             rest = behind;
         }
         out.push_str(rest);
     }
+}
+
+/// What stands before and behind the first two of this ASCII character. A search for text prepares more than it does here,
+/// once for each message of a page.
+fn split_at_pair(text: &str, character: u8) -> Option<(&str, &str)> {
+    let at = text.as_bytes().windows(2).position(|pair| pair == [character, character])?;
+    Some((&text[..at], &text[at + 2..]))
 }
 
 const fn is_placeholder(source: &[u8], at: usize, name: &[u8]) -> bool {

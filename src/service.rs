@@ -76,8 +76,7 @@ pub fn run(config: Config) -> Result<(), String> {
         rate_limit: config.rate_limit,
         queue_requests: config.queue_requests,
         queue_bytes: config.queue_bytes,
-        // The rest of what a request may take is the statement's.
-        patience: config.db_timeout / 2,
+        patience: timeouts.patience(),
     };
     let board = Board::new(settings, seats, Arc::clone(&phase));
     let limits = Limits {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use log::error;
+use log::{error, warn};
 
 use super::answer;
 use super::asker::Asker;
@@ -14,7 +14,7 @@ use super::input::{DEFAULT_LIMIT, MAX_LIMIT};
 use super::problem::Problem;
 use crate::http::{Body, Reply};
 use crate::key;
-use crate::lane::{Verdict, Work};
+use crate::lane::{Away, Verdict, Work};
 use crate::message::Message;
 use crate::page::Pages;
 use crate::store::{Error, Seat};
@@ -106,7 +106,7 @@ impl Work for Newest {
                     asker.refuse(&Problem::from(&cause));
                     if cause.is_outage() {
                         // The others would wait for the same, one after the other.
-                        self.turn_away(jobs.collect());
+                        self.turn_away(jobs.collect(), Away::Outage);
                         return Verdict::Outage;
                     }
                 }
@@ -115,8 +115,9 @@ impl Work for Newest {
         Verdict::Carry
     }
 
-    fn turn_away(&self, jobs: Vec<(Asker, Read)>) {
-        jobs.into_iter().for_each(|(asker, _)| asker.refuse(&Problem::DatabaseUnavailable));
+    fn turn_away(&self, jobs: Vec<(Asker, Read)>, why: Away) {
+        warn!("{} requests that were waiting for the newest messages are turned away: {why:?}", jobs.len());
+        jobs.into_iter().for_each(|(asker, _)| asker.refuse(&Problem::from(why)));
     }
 }
 

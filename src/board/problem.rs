@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::http::Refusal;
+use crate::lane::Away;
 use crate::message::Invalid;
 use crate::store;
 
@@ -196,6 +197,15 @@ impl From<Refusal> for Problem {
             Refusal::UnsupportedVersion => Problem::VersionNotSupported,
             Refusal::Overloaded => Problem::Overloaded,
             Refusal::Unanswered => Problem::Internal,
+        }
+    }
+}
+
+impl From<Away> for Problem {
+    fn from(why: Away) -> Problem {
+        match why {
+            Away::Outage => Problem::DatabaseUnavailable,
+            Away::Late => Problem::Overloaded,
         }
     }
 }

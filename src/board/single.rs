@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::error;
+use log::{error, warn};
 
 use super::answer::{self, MessageJson};
 use super::asker::Asker;
 use super::newest;
 use super::problem::Problem;
 use crate::http::{Body, Reply};
-use crate::lane::{Verdict, Work};
+use crate::lane::{Away, Verdict, Work};
 use crate::message::NewMessage;
 use crate::page::Pages;
 use crate::store::{Error, Seat};
@@ -80,7 +80,8 @@ impl Work for Singles {
         verdict
     }
 
-    fn turn_away(&self, jobs: Vec<(Asker, Single)>) {
-        jobs.into_iter().for_each(|(asker, _)| asker.refuse(&Problem::DatabaseUnavailable));
+    fn turn_away(&self, jobs: Vec<(Asker, Single)>, why: Away) {
+        warn!("{} requests that were waiting for single messages are turned away: {why:?}", jobs.len());
+        jobs.into_iter().for_each(|(asker, _)| asker.refuse(&Problem::from(why)));
     }
 }

@@ -11,7 +11,7 @@ use super::asker::Asker;
 use super::problem::Problem;
 use crate::http::{Body, Reply};
 use crate::key::{self, Key};
-use crate::lane::{Verdict, Work};
+use crate::lane::{Away, Verdict, Work};
 use crate::message::{Message, NewMessage};
 use crate::page::{Pages, Returned};
 use crate::store::{NewRow, Outcome, Seat};
@@ -120,10 +120,10 @@ impl Work for Submits {
         verdict
     }
 
-    fn turn_away(&self, jobs: Vec<(Asker, Submit)>) {
-        warn!("{} submits that were waiting are turned away", jobs.len());
+    fn turn_away(&self, jobs: Vec<(Asker, Submit)>, why: Away) {
+        warn!("{} submits that were waiting are turned away: {why:?}", jobs.len());
         for (asker, submit) in jobs {
-            let reply = self.refusal(&submit, &Problem::DatabaseUnavailable, asker.html);
+            let reply = self.refusal(&submit, &Problem::from(why), asker.html);
             asker.answer(reply);
         }
     }

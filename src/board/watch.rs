@@ -7,7 +7,7 @@ use log::warn;
 
 use super::answer;
 use crate::http::{Reply, Responder};
-use crate::lane::{Verdict, Work};
+use crate::lane::{Away, Verdict, Work};
 use crate::store::Seat;
 
 /// How long a result is shared.
@@ -57,7 +57,7 @@ impl Work for Watch {
         Verdict::Carry
     }
 
-    fn turn_away(&self, probes: Vec<Responder>) {
+    fn turn_away(&self, probes: Vec<Responder>, _: Away) {
         probes.into_iter().for_each(|probe| probe.answer(not_ready("the database is not available")));
     }
 }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -99,7 +100,7 @@ impl Hub {
         Ok(Arc::new_cyclic(|itself| Hub {
             itself: Weak::clone(itself),
             sockets,
-            turns: Turns::default(),
+            turns: Turns::new(thread::available_parallelism().map_or(1, NonZeroUsize::get)),
             service,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
@@ -277,7 +278,10 @@ impl Hub {
 
     fn admit(&self, socket: TcpStream, peer: SocketAddr) {
         let full = self.places.left() <= SPARE_PLACES && !self.evict_longest_idle();
-        let Some(lease) = self.places.lease() else { return };
+        let Some(lease) = self.places.lease() else {
+            METRICS.connections_refused.with_label_values(&["no_place"]).inc();
+            return;
+        };
         if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_err() {
             return;
         }

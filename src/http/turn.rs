@@ -6,15 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Workers that listen at the same time. One that stands by spares the other the waking of a third when it has to block;
-/// more of them would take each other's events, and the batches would be smaller.
-const LISTENERS: usize = 2;
-
 /// Who listens, and what those who had to stop left behind.
-#[derive(Default)]
 pub(super) struct Turns {
     state: Mutex<State>,
     free: Condvar,
+    /// Workers that listen at least; another one is woken when there are fewer. One processor is left for a leader: more
+    /// listeners than that take each other's events, and the batches get smaller.
+    least: usize,
 }
 
 #[derive(Default)]
@@ -31,6 +29,16 @@ pub struct Turn<'a> {
 }
 
 impl Turns {
+    /// Turns for workers on so many processors.
+    pub(super) fn new(processors: usize) -> Turns {
+        Turns { state: Mutex::default(), free: Condvar::new(), least: processors.saturating_sub(1).max(1) }
+    }
+
+    /// Workers that listen at most: one stands by, so that passing a turn seldom has to wake somebody.
+    fn most(&self) -> usize {
+        self.least + 1
+    }
+
     /// A worker's turn, as soon as there is one.
     pub(super) fn take(&self) -> Turn<'_> {
         let mut turn = Turn { turns: self, events: VecDeque::new(), passed: true };
@@ -67,7 +75,7 @@ impl Turn<'_> {
         let mut state = self.turns.lock();
         state.listeners -= 1;
         state.left.append(&mut self.events);
-        let needed = state.listeners == 0 || !state.left.is_empty();
+        let needed = state.listeners < self.turns.least || !state.left.is_empty();
         drop(state);
         if needed {
             self.turns.free.notify_one();
@@ -76,7 +84,7 @@ impl Turn<'_> {
 
     fn retake(&mut self) {
         let mut state = self.turns.lock();
-        while state.listeners >= LISTENERS {
+        while state.listeners >= self.turns.most() {
             state = self.turns.free.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.listeners += 1;
@@ -96,6 +104,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
     use std::thread;
+    use std::time::Duration;
 
     fn next(turn: &mut Turn<'_>, more: &[usize]) -> Option<usize> {
         turn.next(|events| {
@@ -107,7 +116,7 @@ mod tests {
 
     #[test]
     fn events_that_were_taken_are_left_to_the_next_who_listens() {
-        let turns = Turns::default();
+        let turns = Turns::new(2);
         let mut first = turns.take();
         assert_eq!(next(&mut first, &[1, 2, 3]), Some(1));
         first.pass();
@@ -118,20 +127,37 @@ mod tests {
         assert_eq!(next(&mut second, &[]), None);
     }
 
-    #[test]
-    fn a_worker_without_a_turn_gets_one_when_the_last_listener_passes_or_leaves_events() {
-        let turns = Turns::default();
-        let mut listeners: Vec<_> = (0..LISTENERS).map(|_| turns.take()).collect();
+    /// What a worker that waits for a turn gets as its first event, when `pass` has happened.
+    fn first_event_of_another(turns: &Turns, pass: impl FnOnce()) -> Option<usize> {
         thread::scope(|scope| {
             let (sender, received) = channel();
-            let turns = &turns;
             scope.spawn(move || {
                 let mut turn = turns.take();
-                sender.send(next(&mut turn, &[])).unwrap();
+                sender.send(next(&mut turn, &[9])).unwrap();
             });
-            assert_eq!(next(&mut listeners[0], &[7, 8]), Some(7));
-            listeners[0].pass();
-            assert_eq!(received.recv(), Ok(Some(8)));
-        });
+            thread::sleep(Duration::from_millis(50));
+            assert!(received.try_recv().is_err(), "there are listeners enough");
+            pass();
+            received.recv_timeout(Duration::from_secs(20)).expect("a turn")
+        })
+    }
+
+    #[test]
+    fn a_worker_without_a_turn_gets_one_when_events_are_left() {
+        let turns = Turns::new(2);
+        let (mut first, _second) = (turns.take(), turns.take());
+        assert_eq!(next(&mut first, &[7, 8]), Some(7));
+        assert_eq!(first_event_of_another(&turns, || first.pass()), Some(8));
+    }
+
+    #[test]
+    fn a_worker_without_a_turn_gets_one_when_too_few_listen() {
+        let turns = Turns::new(2);
+        let (mut first, mut second) = (turns.take(), turns.take());
+        let pass = || {
+            first.pass();
+            second.pass();
+        };
+        assert_eq!(first_event_of_another(&turns, pass), Some(9));
     }
 }

@@ -41,10 +41,16 @@ const WAITING: Duration = Duration::from_secs(1);
 const MAX_ATTEMPTS: u32 = 6;
 
 impl Timeouts {
-    /// Seconds that a statement may wait for a row lock: less than for the statement, because a statement whose client
-    /// gave up goes on waiting, and keeps the locks it has.
+    /// How long somebody may wait before work for him begins; the rest of the statement's time and [`WAITING`] is for it.
+    pub fn patience(&self) -> Duration {
+        self.statement.map_or(Duration::MAX, |statement| (statement / 2).max(WAITING))
+    }
+
+    /// Seconds that a statement may wait for a row lock: less than the shortest time it may have, because a statement whose
+    /// client gave up goes on waiting, and keeps the locks it has.
     pub(super) fn lock_wait(&self) -> Option<u64> {
-        self.statement.map(|statement| (statement.as_secs_f64().ceil() as u64).saturating_sub(1).max(1))
+        let shortest = |statement: Duration| statement.min((statement + WAITING).saturating_sub(self.patience()));
+        self.statement.map(|statement| (shortest(statement).as_secs_f64().ceil() as u64).saturating_sub(1).max(1))
     }
 }
 
@@ -71,6 +77,10 @@ impl Seat {
         let end = self.end.or_else(|| self.timeouts.statement.map(|statement| Instant::now() + statement));
         let mut unheard = false;
         for attempt in 1.. {
+            // That says nothing of the server, and the session is as sound as it was.
+            if end.is_some_and(|end| Instant::now() >= end) {
+                return Err(Error::Busy("no time is left for the statement".to_owned()));
+            }
             let mut session = self.session(end)?;
             let server = session.server;
             let error = match statements(&mut session, unheard) {
@@ -163,7 +173,8 @@ mod tests {
     fn a_lock_is_given_up_before_the_statement_is() {
         let wait =
             |ms: u64| Timeouts { connect: Duration::ZERO, statement: Some(Duration::from_millis(ms)) }.lock_wait();
-        assert_eq!(wait(5000), Some(4));
+        assert_eq!(wait(5000), Some(3));
+        assert_eq!(wait(10_000), Some(5));
         assert_eq!(wait(2500), Some(2));
         assert_eq!(wait(1000), Some(1), "the database counts in whole seconds");
         assert_eq!(Timeouts { connect: Duration::ZERO, statement: None }.lock_wait(), None);
