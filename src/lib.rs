@@ -8,7 +8,7 @@
 //! | [`message`] | what a message is |
 //! | [`key`] | what makes a repeated submit the same submit |
 //! | [`metrics`] | what is counted |
-//! | `socket` | what libraries leave unsafe |
+//! | `system` | what libraries leave unsafe |
 //! | [`http`] | sockets, limits, parsing, writing |
 //! | [`lane`] | doing what is queued in batches |
 //! | [`store`] | SQL, and what a database error means |
@@ -35,5 +35,6 @@ pub mod metrics;
 pub mod page;
 pub mod retry;
 pub mod service;
-mod socket;
+
 pub mod store;
+mod system;

@@ -22,6 +22,7 @@ use crate::http::{Hub, Limits};
 use crate::retry::Backoff;
 use crate::store::schema::Shape;
 use crate::store::{ConnectError, Error, Seat, Servers, Timeouts};
+use crate::system::give_back_large_blocks;
 
 /// What the main thread waits for.
 enum Event {
@@ -47,6 +48,7 @@ const WATCH_TIMEOUTS: Timeouts =
 
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
+    give_back_large_blocks();
     let (events, received) = mpsc::channel();
     listen_for_signals(events.clone()).map_err(|e| format!("signals can't be handled: {e}"))?;
     config.notes.iter().for_each(|note| warn!("{note}"));

@@ -17,7 +17,7 @@ use super::reply::{Reply, Wire};
 use super::request::Request;
 use super::{Limits, Refusal};
 use crate::metrics::METRICS;
-use crate::socket::{Interest, Watched};
+use crate::system::{Interest, Watched};
 
 /// The largest body.
 pub const MAX_BODY: usize = 64 * 1024;

@@ -29,7 +29,7 @@ use super::responder::Responder;
 use super::turn::{Turn, Turns};
 use super::{Refusal, Service};
 use crate::metrics::METRICS;
-use crate::socket::{Interest, Sockets, Watched};
+use crate::system::{Interest, Sockets, Watched};
 
 /// What connections may take, and how long.
 #[derive(Debug, Clone)]

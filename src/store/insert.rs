@@ -17,9 +17,8 @@ pub use crate::key::Key;
 use crate::message::{Message, NewMessage};
 
 const IDS: Statement<'_> =
-    Statement { name: "ids", sql: "SELECT id, submit_key FROM messages WHERE id >= ? ORDER BY id LIMIT ?" };
-const TAKE_BACK: Statement<'_> =
-    Statement { name: "take_back", sql: "DELETE FROM messages WHERE id = ? AND submit_key = ?" };
+    Statement::new("ids", "SELECT id, submit_key FROM messages WHERE id >= ? ORDER BY id LIMIT ?");
+const TAKE_BACK: Statement<'_> = Statement::new("take_back", "DELETE FROM messages WHERE id = ? AND submit_key = ?");
 
 /// A message to store.
 #[derive(Debug)]
@@ -161,7 +160,7 @@ fn stored(session: &mut Session, keys: &[Key]) -> Result<HashMap<Key, Message>, 
          ORDER BY id LIMIT {places}",
         ", ?".repeat(places - 1)
     );
-    let select = Statement { name: "by_key", sql: &select };
+    let select = Statement::new("by_key", &select);
     fold(session, select, params, HashMap::with_capacity(keys.len()), |stored, mut row| {
         if let Some(key) = key(row.take(4)) {
             stored.insert(key, message(row));

@@ -8,34 +8,35 @@ use super::seat::Seat;
 use super::session::Session;
 use crate::message::{Message, NewMessage, Timestamp};
 
-const NEWEST: Statement<'_> = Statement {
-    name: "newest",
-    sql: "SELECT id, message, created_at, edited_at FROM messages ORDER BY id DESC LIMIT ?",
-};
-const BEFORE: Statement<'_> = Statement {
-    name: "before",
-    sql: "SELECT id, message, created_at, edited_at FROM messages WHERE id < ? ORDER BY id DESC LIMIT ?",
-};
-const AFTER: Statement<'_> = Statement {
-    name: "after",
-    sql: "SELECT id, message, created_at, edited_at FROM messages WHERE id > ? ORDER BY id LIMIT ?",
-};
-const BY_ID: Statement<'_> = Statement {
-    name: "by_id",
-    sql: "SELECT id, message, created_at, edited_at FROM messages WHERE id = ? ORDER BY id LIMIT 1",
-};
+const NEWEST: Statement<'_> =
+    Statement::new("newest", "SELECT id, message, created_at, edited_at FROM messages ORDER BY id DESC LIMIT ?");
+const BEFORE: Statement<'_> = Statement::new(
+    "before",
+    "SELECT id, message, created_at, edited_at FROM messages WHERE id < ? ORDER BY id DESC LIMIT ?",
+);
+const AFTER: Statement<'_> =
+    Statement::new("after", "SELECT id, message, created_at, edited_at FROM messages WHERE id > ? ORDER BY id LIMIT ?");
+const BY_ID: Statement<'_> =
+    Statement::new("by_id", "SELECT id, message, created_at, edited_at FROM messages WHERE id = ? ORDER BY id LIMIT 1");
 const REPLACE: Statement<'_> =
-    Statement { name: "replace", sql: "UPDATE messages SET message = ?, edited_at = UTC_TIMESTAMP(6) WHERE id = ?" };
-const REMOVE: Statement<'_> = Statement { name: "remove", sql: "DELETE FROM messages WHERE id = ?" };
+    Statement::new("replace", "UPDATE messages SET message = ?, edited_at = UTC_TIMESTAMP(6) WHERE id = ?");
+const REMOVE: Statement<'_> = Statement::new("remove", "DELETE FROM messages WHERE id = ?");
 const PROBE: Statement<'_> =
-    Statement { name: "probe", sql: "SELECT id, message, created_at, edited_at FROM messages ORDER BY id LIMIT 1" };
+    Statement::new("probe", "SELECT id, message, created_at, edited_at FROM messages ORDER BY id LIMIT 1");
 
 /// A statement that is prepared, once for a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Statement<'a> {
     /// What the metrics call it.
-    pub(super) name: &'static str,
-    pub(super) sql: &'a str,
+    name: &'static str,
+    sql: &'a str,
+}
+
+impl<'a> Statement<'a> {
+    /// A statement with a name.
+    pub(super) const fn new(name: &'static str, sql: &'a str) -> Statement<'a> {
+        Statement { name, sql }
+    }
 }
 
 impl Seat {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mysql::{Conn, Opts, OptsBuilder, SslOpts};
 
 use crate::metrics::METRICS;
-use crate::socket::limit_waiting;
+use crate::system::limit_waiting;
 
 /// Who we are to the database.
 #[derive(Clone)]
