@@ -35,6 +35,5 @@ pub mod metrics;
 pub mod page;
 pub mod retry;
 pub mod service;
-
 pub mod store;
 mod system;
