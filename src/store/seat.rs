@@ -41,7 +41,7 @@ const WAITING: Duration = Duration::from_secs(1);
 const MAX_ATTEMPTS: u32 = 6;
 
 impl Timeouts {
-    /// How long somebody may wait before work for him begins; the rest of the statement's time and [`WAITING`] is for it.
+    /// How long somebody may wait before work for him begins; the rest of the statement's time and a second is for it.
     pub fn patience(&self) -> Duration {
         self.statement.map_or(Duration::MAX, |statement| (statement / 2).max(WAITING))
     }
@@ -61,7 +61,7 @@ impl Seat {
     }
 
     /// Begins work for whoever has `waited` so long already: all statements until the next beginning have the time of one
-    /// statement together, and less after a long wait, so that everybody is answered within that time and [`WAITING`].
+    /// statement together, and less after a long wait, so that everybody is answered within that time and a second.
     pub fn begin(&mut self, waited: Duration) {
         let time = self.timeouts.statement.map(|statement| statement.min((statement + WAITING).saturating_sub(waited)));
         self.end = time.map(|time| Instant::now() + time);
