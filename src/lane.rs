@@ -9,6 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
+
 use crate::metrics::{LaneMetrics, METRICS};
 
 /// What a lane does with its batches.
@@ -147,18 +149,21 @@ impl<W: Work> Lane<W> {
     }
 
     fn serve(&self, seat: &mut W::Seat, late: Vec<W::Job>, batch: Vec<W::Job>, waited: Duration) {
-        if !late.is_empty() {
-            self.metrics.late.inc_by(late.len() as u64);
-            self.work.turn_away(late, Away::Late);
-        }
+        self.turn_away(late, Away::Late, &self.metrics.late);
         if batch.is_empty() {
             return;
         }
         self.metrics.batch_jobs.observe(batch.len() as f64);
         if self.work.run(seat, batch, waited) == Verdict::Outage {
             let jobs = self.lock().take(usize::MAX, usize::MAX);
-            self.metrics.turned_away.inc_by(jobs.len() as u64);
-            self.work.turn_away(jobs, Away::Outage);
+            self.turn_away(jobs, Away::Outage, &self.metrics.turned_away);
+        }
+    }
+
+    fn turn_away(&self, jobs: Vec<W::Job>, why: Away, counter: &IntCounter) {
+        if !jobs.is_empty() {
+            counter.inc_by(jobs.len() as u64);
+            self.work.turn_away(jobs, why);
         }
     }
 
@@ -317,6 +322,7 @@ mod tests {
         assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [(Away::Outage, vec![1, 2, 3, 4])]);
         set.lane.bring(5, 1).unwrap();
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![5]], "the next one is tried again");
+        assert_eq!(set.turned_away.try_iter().count(), 0, "and when nobody waits, nobody is turned away");
     }
 
     #[test]
