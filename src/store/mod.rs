@@ -1,7 +1,8 @@
 //! The database: the only module that knows SQL and the `mysql` crate.
 //!
-//! [`servers`] finds a server, [`session`] opens a connection to it, a [`seat`] keeps it one connection to it and decides what an error means, [`messages`] and
-//! [`insert`] hold the statements, [`schema`] creates and upgrades the table. Nothing here knows HTTP.
+//! [`servers`] finds a server, [`session`] opens a connection to it, and a [`seat`] keeps one connection and decides what an
+//! error means. [`messages`] and [`insert`] hold the statements, [`schema`] creates and upgrades the table. Nothing here
+//! knows HTTP.
 
 pub mod error;
 pub mod insert;

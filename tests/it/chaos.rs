@@ -207,32 +207,30 @@ impl World {
         self.over.load(Ordering::Relaxed) || self.broken.load(Ordering::Relaxed)
     }
 
-    /// Each attempt is a message of its own: who has no key never repeats one.
-    fn write(&self, writer: usize) {
+    /// Writes one text after the other, with a rest between them, until it is over.
+    fn write_each(&self, writer: usize, mut send: impl FnMut(Text, &mut Random)) {
         let mut random = Random::new(self.seed, writer as u64);
-        let mut kept = None;
-        for number in 0.. {
-            if self.is_over() {
-                return;
-            }
-            let text = Text { writer, number };
-            if let Some(id) = self.submit(&mut kept, text, None) {
-                self.acknowledge(id, text);
-            }
+        for number in (0..).take_while(|_| !self.is_over()) {
+            send(Text { writer, number }, &mut random);
             thread::sleep(random.pause(WRITERS_REST));
         }
     }
 
+    /// Each attempt is a message of its own: who has no key never repeats one.
+    fn write(&self, writer: usize) {
+        let mut kept = None;
+        self.write_each(writer, |text, _| {
+            if let Some(id) = self.submit(&mut kept, text, None) {
+                self.acknowledge(id, text);
+            }
+        });
+    }
+
     /// Each message is repeated with its key until it is acknowledged, and some once more.
     fn write_keyed(&self, writer: usize) {
-        let mut random = Random::new(self.seed, writer as u64);
         let mut kept = None;
-        for number in 0.. {
-            if self.is_over() {
-                return;
-            }
-            let text = Text { writer, number };
-            let key = format!("{}-{writer}-{number}", self.seed);
+        self.write_each(writer, |text, random| {
+            let key = format!("{}-{writer}-{}", self.seed, text.number);
             let id = loop {
                 match self.submit(&mut kept, text, Some(&key)) {
                     Some(id) => break id,
@@ -250,8 +248,7 @@ impl World {
                     self.wrongs.wrong_id.note(format!("{text} was answered {id}, and {again} when it was repeated"));
                 }
             }
-            thread::sleep(random.pause(WRITERS_REST));
-        }
+        });
     }
 
     /// The id, when it is acknowledged.
