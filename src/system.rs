@@ -2,8 +2,9 @@
 //!
 //! - `Poller::add` is unsafe because a source must be deleted from the poller before it is dropped. [`Watched`] owns its
 //!   source and does that, so that nobody else can forget it.
-//! - `Poller::wait` lets one thread in at a time and makes five system calls of a wait. On Linux [`Sockets`] waits on the
-//!   poller's own descriptor instead: one system call, any number of threads, and the kernel wakes one of them an event.
+//! - `Poller::wait` lets one thread in at a time and makes five system calls of a wait, and `Poller::modify` does not ask for
+//!   the end of a stream (EPOLLRDHUP). On Linux [`Sockets`] uses the poller's own descriptor instead: a wait is one system
+//!   call, any number of threads may wait, and the kernel wakes one of them for an event.
 //! - The `mysql` crate sets a connection's time-outs once, before it says hello, and gives the raw descriptor of its
 //!   socket alone to change them: [`limit_waiting`].
 //! - The `mysql` crate gives each connection two buffers of 4 MiB. Once one is freed glibc takes blocks of that size from
@@ -19,7 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use polling::{Event, Poller};
+use polling::{Event, PollMode, Poller};
 use socket2::SockRef;
 
 /// All sockets that are waited for.
@@ -37,6 +38,16 @@ const EVENTS: usize = 128;
 pub(crate) struct Watched<S: AsFd> {
     source: S,
     sockets: Arc<Sockets>,
+    mode: PollMode,
+}
+
+/// Something has happened to a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Happened {
+    /// What the socket was armed with.
+    pub(crate) key: usize,
+    /// No more will come than what is there to be read; or nobody can say.
+    pub(crate) ended: bool,
 }
 
 /// Bounds how long reading from and writing to `connection` may block; never less than a millisecond, as zero would mean
@@ -61,7 +72,7 @@ pub(crate) fn give_back_large_blocks() {
     let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK) };
 }
 
-/// What a parked socket waits for. It is told once, then has to be armed again.
+/// What a parked socket waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interest {
     /// There is something to read, a new connection, or the end of the stream.
@@ -80,45 +91,73 @@ impl Sockets {
         }))
     }
 
-    /// Waits for events, which go to this thread alone, and adds their keys to `events`. Any number of threads may wait.
+    /// Waits for events, which go to this thread alone, and adds them to `events`. Any number of threads may wait.
     #[cfg(target_os = "linux")]
-    pub(crate) fn wait(&self, events: &mut VecDeque<usize>) -> io::Result<()> {
+    pub(crate) fn wait(&self, events: &mut VecDeque<Happened>) -> io::Result<()> {
         use rustix::event::epoll;
+        let end = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         let mut list = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
         match epoll::wait(&self.poller, &mut list, None) {
-            Ok((list, _)) => events.extend(list.iter().map(|event| event.data.u64() as usize)),
+            Ok((list, _)) => events.extend(list.iter().map(|event| {
+                // Copied out of a packed struct.
+                let (data, flags) = (event.data, event.flags);
+                Happened { key: data.u64() as usize, ended: flags.intersects(end) }
+            })),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    /// Waits for events, which go to this thread alone, and adds their keys to `events`. Any number of threads may wait.
+    /// Waits for events, which go to this thread alone, and adds them to `events`. Any number of threads may wait.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn wait(&self, events: &mut VecDeque<usize>) -> io::Result<()> {
+    pub(crate) fn wait(&self, events: &mut VecDeque<Happened>) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut list = polling::Events::with_capacity(EVENTS.try_into().unwrap_or(std::num::NonZeroUsize::MIN));
         self.poller.wait(&mut list, None)?;
-        events.extend(list.iter().map(|event| event.key));
+        events.extend(list.iter().map(|event| Happened { key: event.key, ended: true }));
         Ok(())
     }
 }
 
 impl<S: AsFd + AsRawFd> Watched<S> {
-    /// Puts `source`, which must not block, among `sockets` without an interest.
-    pub(crate) fn new(source: S, sockets: &Arc<Sockets>) -> io::Result<Watched<S>> {
-        // SAFETY: the source is owned by what is returned, which deletes it from this poller before it drops it.
-        unsafe { sockets.poller.add(&source, Event::none(0))? };
-        Ok(Watched { source, sockets: Arc::clone(sockets) })
+    /// Puts `source`, which must not block, among `sockets` without an interest. Each arming gives one event.
+    pub(crate) fn once(source: S, sockets: &Arc<Sockets>) -> io::Result<Watched<S>> {
+        Watched::new(source, sockets, PollMode::Oneshot)
     }
 
-    /// Asks for one event called `key`.
+    /// Puts `source`, which must not block, among `sockets` without an interest. Each arming gives an event, if there is
+    /// what it asks for, and then one whenever more of it comes: whoever takes all that is there need not arm it again.
+    pub(crate) fn on_change(source: S, sockets: &Arc<Sockets>) -> io::Result<Watched<S>> {
+        Watched::new(source, sockets, PollMode::Edge)
+    }
+
+    fn new(source: S, sockets: &Arc<Sockets>, mode: PollMode) -> io::Result<Watched<S>> {
+        // SAFETY: the source is owned by what is returned, which deletes it from this poller before it drops it.
+        unsafe { sockets.poller.add_with_mode(&source, Event::none(0), mode)? };
+        Ok(Watched { source, sockets: Arc::clone(sockets), mode })
+    }
+
+    /// Asks for an event called `key`.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn arm(&self, key: usize, interest: Interest) -> io::Result<()> {
+        use rustix::event::epoll::{self, EventData, EventFlags};
+        let what = match interest {
+            Interest::Read => EventFlags::IN | EventFlags::RDHUP,
+            Interest::Write => EventFlags::OUT,
+        };
+        let when = if self.mode == PollMode::Edge { EventFlags::ET } else { EventFlags::ONESHOT };
+        Ok(epoll::modify(&self.sockets.poller, &self.source, EventData::new_u64(key as u64), what | when)?)
+    }
+
+    /// Asks for an event called `key`.
+    #[cfg(not(target_os = "linux"))]
     pub(crate) fn arm(&self, key: usize, interest: Interest) -> io::Result<()> {
         let event = match interest {
             Interest::Read => Event::readable(key),
             Interest::Write => Event::writable(key),
         };
-        self.sockets.poller.modify(self.source.as_fd(), event)
+        self.sockets.poller.modify_with_mode(self.source.as_fd(), event, self.mode)
     }
 }
 

@@ -43,6 +43,12 @@ pub struct Connection {
     answer: Answer,
     deadline: Instant,
     closed: Closed,
+    /// What the system was last asked to tell.
+    armed: Option<Interest>,
+    /// All that had come by then was taken when it was last read from.
+    drained: bool,
+    /// The client sends nothing more, of which the system has told and will not tell again.
+    ended: bool,
 }
 
 /// Who or what ends a connection.
@@ -160,6 +166,9 @@ impl Connection {
             answer: Answer::LAST,
             deadline: now + limits.idle_timeout,
             closed: Closed::Client,
+            armed: None,
+            drained: false,
+            ended: false,
         }
     }
 
@@ -188,6 +197,7 @@ impl Connection {
             match (&*self.socket).read(scratch) {
                 Ok(0) => return Next::Gone,
                 Ok(n) => {
+                    self.drained = n < scratch.len() && !self.ended;
                     self.input.extend_from_slice(&scratch[..n]);
                     if matches!(self.stage, Stage::Idle(_)) {
                         self.stage = Stage::Receiving(Instant::now());
@@ -196,7 +206,10 @@ impl Connection {
                         break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Wait(Interest::Read),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.drained = true;
+                    return Next::Wait(Interest::Read);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Next::Gone,
             }
@@ -249,8 +262,8 @@ impl Connection {
         self.share.bytes() as u128 * now.saturating_duration_since(since).as_micros()
     }
 
-    /// Arms the socket and sets the deadline.
-    pub(super) fn park(&mut self, interest: Interest, limits: &Limits) -> io::Result<()> {
+    /// Sets the deadline, and arms the socket unless it is and no event of it was `missed`.
+    pub(super) fn park(&mut self, interest: Interest, missed: bool, limits: &Limits) -> io::Result<()> {
         self.deadline = match self.stage {
             Stage::Idle(since) => since + limits.idle_timeout,
             Stage::Receiving(since) => since + limits.request_timeout,
@@ -258,7 +271,10 @@ impl Connection {
             // Set once, when lingering began.
             Stage::Lingering(_) => self.deadline,
         };
-        self.arm(interest)
+        match interest {
+            Interest::Read if self.armed == Some(interest) && self.drained && !missed => Ok(()),
+            Interest::Read | Interest::Write => self.arm(interest),
+        }
     }
 
     /// The other end.
@@ -267,8 +283,14 @@ impl Connection {
     }
 
     /// Asks for an event.
-    pub(super) fn arm(&self, interest: Interest) -> io::Result<()> {
+    pub(super) fn arm(&mut self, interest: Interest) -> io::Result<()> {
+        self.armed = Some(interest);
         self.socket.arm(self.lease.place(), interest)
+    }
+
+    /// The system has told that the client sends nothing more than what is there to be read.
+    pub(super) fn hear_end(&mut self) {
+        self.ended = true;
     }
 
     /// When nothing of a request is here: since when.
@@ -341,6 +363,7 @@ impl Connection {
                 Err(_) => return Next::Gone,
             }
         }
+        self.drained = true;
         self.stage = Stage::Lingering(left);
         Next::Wait(Interest::Read)
     }

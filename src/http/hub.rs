@@ -29,7 +29,7 @@ use super::responder::Responder;
 use super::turn::{Turn, Turns};
 use super::{Refusal, Service};
 use crate::metrics::METRICS;
-use crate::system::{Interest, Sockets, Watched};
+use crate::system::{Happened, Interest, Sockets, Watched};
 
 /// What connections may take, and how long.
 #[derive(Debug, Clone)]
@@ -61,8 +61,16 @@ const LISTENER: usize = usize::MAX - 1;
 const NO_DESCRIPTOR: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// Where a parked connection is; empty while a thread has it.
-type Place = Mutex<Option<Box<Connection>>>;
+/// Where a connection is parked.
+type Place = Mutex<Parking>;
+
+#[derive(Default)]
+struct Parking {
+    /// Nothing while a thread has it.
+    connection: Option<Box<Connection>>,
+    /// An event came meanwhile.
+    missed: bool,
+}
 
 /// All connections.
 pub struct Hub {
@@ -94,7 +102,7 @@ impl Hub {
     ) -> io::Result<Arc<Hub>> {
         let sockets = Sockets::new()?;
         listener.set_nonblocking(true)?;
-        let listener = Watched::new(listener, &sockets)?;
+        let listener = Watched::once(listener, &sockets)?;
         listener.arm(LISTENER, Interest::Read)?;
         let total = limits.max_connections + SPARE_PLACES;
         Ok(Arc::new_cyclic(|itself| Hub {
@@ -105,7 +113,7 @@ impl Hub {
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
             listener: Mutex::new(Some(listener)),
-            parked: (0..total).map(|_| Mutex::new(None)).collect(),
+            parked: (0..total).map(|_| Place::default()).collect(),
             places: Places::new(total),
             budget: Budget::new(HELD_BYTES),
             reserve: Mutex::new(open_reserve()),
@@ -133,7 +141,7 @@ impl Hub {
         drop(lock(&self.listener).take());
         self.places.when_empty(Box::new(on_empty));
         for place in &self.parked {
-            if let Some(connection) = &*lock(place)
+            if let Some(connection) = &mut lock(place).connection
                 && connection.idle_since().is_some()
             {
                 // A worker looks once more for a request that is just arriving.
@@ -163,8 +171,8 @@ impl Hub {
         let mut turn = self.turns.take();
         loop {
             match turn.next(|events| self.sockets.wait(events)) {
-                Ok(Some(LISTENER)) => survive(|| self.accept()),
-                Ok(Some(place)) => survive(|| self.event(place, &mut scratch, &mut turn)),
+                Ok(Some(Happened { key: LISTENER, .. })) => survive(|| self.accept()),
+                Ok(Some(event)) => survive(|| self.event(event, &mut scratch, &mut turn)),
                 Ok(None) => {}
                 Err(error) => {
                     error!("waiting for sockets failed: {error}");
@@ -181,9 +189,18 @@ impl Hub {
         }
     }
 
-    fn event(&self, place: usize, scratch: &mut [u8], turn: &mut Turn<'_>) {
-        // Nothing there: another worker has it, and arms it again; or the event is that of a connection that is gone.
-        let Some(connection) = self.parked.get(place).and_then(|place| lock(place).take()) else { return };
+    fn event(&self, event: Happened, scratch: &mut [u8], turn: &mut Turn<'_>) {
+        let Some(place) = self.parked.get(event.key) else { return };
+        let mut parking = lock(place);
+        let Some(mut connection) = parking.connection.take() else {
+            // Another worker has it; or the event is that of a connection that is gone.
+            parking.missed = true;
+            return;
+        };
+        drop(parking);
+        if event.ended {
+            connection.hear_end();
+        }
         self.drive(connection, scratch, turn);
     }
 
@@ -216,24 +233,25 @@ impl Hub {
         }
         // Armed and put down under one lock: the event finds the connection, and `close` finds what it has to end.
         let mut place = lock(&self.parked[connection.lease.place()]);
+        let missed = std::mem::take(&mut place.missed);
         if self.closing.load(Ordering::SeqCst) && connection.idle_since().is_some() {
             connection.end(Closed::Shutdown);
-        } else if connection.park(interest, &self.limits).is_ok() {
-            *place = Some(connection);
+        } else if connection.park(interest, missed, &self.limits).is_ok() {
+            place.connection = Some(connection);
         }
     }
 
     /// Closes the parked connection that weighs most on the budget, if it weighs more than this.
     fn evict_heaviest(&self, than: u128) -> bool {
         let now = Instant::now();
-        let burden = |place: &Place| lock(place).as_ref().map_or(0, |connection| connection.burden(now));
+        let burden = |place: &Place| lock(place).connection.as_ref().map_or(0, |connection| connection.burden(now));
         let Some((heaviest, place)) = self.parked.iter().map(|place| (burden(place), place)).max_by_key(|h| h.0) else {
             return false;
         };
         if heaviest <= than {
             return false;
         }
-        if let Some(mut connection) = lock(place).take_if(|connection| connection.burden(now) > than) {
+        if let Some(mut connection) = lock(place).connection.take_if(|connection| connection.burden(now) > than) {
             connection.end(Closed::Memory);
             debug!("a connection to {} is closed: it holds too much for too long", connection.peer());
         }
@@ -285,7 +303,7 @@ impl Hub {
         if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_err() {
             return;
         }
-        let Ok(socket) = Watched::new(socket, &self.sockets) else { return };
+        let Ok(socket) = Watched::on_change(socket, &self.sockets) else { return };
         let peer = canonical(peer.ip());
         let mut connection = Box::new(Connection::new(socket, peer, lease, self.budget.share(), &self.limits));
         if full {
@@ -326,12 +344,12 @@ impl Hub {
     }
 
     fn evict_longest_idle(&self) -> bool {
-        let idle = |place: &Place| lock(place).as_ref().and_then(|c| c.idle_since());
+        let idle = |place: &Place| lock(place).connection.as_ref().and_then(|c| c.idle_since());
         let longest =
             self.parked.iter().filter_map(|place| idle(place).map(|since| (since, place))).min_by_key(|l| l.0);
         let Some((_, place)) = longest else { return false };
         // Unless it has become busy meanwhile, and then another look would find another one.
-        if let Some(mut longest) = lock(place).take_if(|connection| connection.idle_since().is_some()) {
+        if let Some(mut longest) = lock(place).connection.take_if(|connection| connection.idle_since().is_some()) {
             longest.end(Closed::Evicted);
         }
         true
@@ -347,12 +365,13 @@ impl Hub {
         let parked: &[Place] = if self.places.are_empty() { &[] } else { &self.parked };
         for place in parked {
             let mut guard = lock(place);
-            idle += i64::from(guard.as_ref().is_some_and(|connection| connection.idle_since().is_some()));
-            match guard.as_mut().and_then(|connection| connection.expired(now)) {
+            let parked = &mut guard.connection;
+            idle += i64::from(parked.as_ref().is_some_and(|connection| connection.idle_since().is_some()));
+            match parked.as_mut().and_then(|connection| connection.expired(now)) {
                 None => {}
-                Some(Expiry::Drop) => drop(guard.take()),
+                Some(Expiry::Drop) => drop(parked.take()),
                 Some(Expiry::Refuse) => {
-                    let Some(mut connection) = guard.take() else { continue };
+                    let Some(mut connection) = parked.take() else { continue };
                     drop(guard);
                     connection.abandon(Closed::RequestTimeout);
                     let access = self.access(None, connection.peer());

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::system::Happened;
+
 /// Who listens, and what those who had to stop left behind.
 pub(super) struct Turns {
     state: Mutex<State>,
@@ -18,13 +20,13 @@ pub(super) struct Turns {
 #[derive(Default)]
 struct State {
     listeners: usize,
-    left: VecDeque<usize>,
+    left: VecDeque<Happened>,
 }
 
 /// A worker's turn: its events that are not handled yet, until it passes them on.
 pub struct Turn<'a> {
     turns: &'a Turns,
-    events: VecDeque<usize>,
+    events: VecDeque<Happened>,
     passed: bool,
 }
 
@@ -55,8 +57,8 @@ impl Turn<'_> {
     /// The next event that is here; when none is, `wait` brings more.
     pub(super) fn next<E>(
         &mut self,
-        wait: impl FnOnce(&mut VecDeque<usize>) -> Result<(), E>,
-    ) -> Result<Option<usize>, E> {
+        wait: impl FnOnce(&mut VecDeque<Happened>) -> Result<(), E>,
+    ) -> Result<Option<Happened>, E> {
         if self.passed {
             self.retake();
         }
@@ -108,10 +110,11 @@ mod tests {
 
     fn next(turn: &mut Turn<'_>, more: &[usize]) -> Option<usize> {
         turn.next(|events| {
-            events.extend(more);
+            events.extend(more.iter().map(|key| Happened { key: *key, ended: false }));
             Ok::<_, ()>(())
         })
         .unwrap()
+        .map(|event| event.key)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Order, time limits, and what many or endless clients cost; and each defect of `tiny_http`'s server, which ours must not
 //! have. What single requests are answered is in the torture table.
 
+use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,36 @@ fn pipelined_requests_are_answered_in_order() {
         }
     }
     writer.join().unwrap();
+}
+
+#[test]
+fn a_client_that_ends_its_side_with_its_request_is_answered_and_let_go_at_once() {
+    let board = Board::start();
+    for path in ["/livez", "/", "/messages/1"] {
+        for _ in 0..50 {
+            let mut connection = board.service.connect();
+            connection.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            connection.socket.shutdown(Shutdown::Write).unwrap();
+            assert!(matches!(connection.answer().status, 200 | 404));
+            // Long before the time that an idle connection has.
+            connection.assert_closed();
+        }
+    }
+}
+
+#[test]
+fn requests_that_come_while_one_is_answered_are_answered_next() {
+    let board = Board::start();
+    let mut connections: Vec<_> = (0..8).map(|_| board.service.connect()).collect();
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for _ in 0..200 {
+        // In two parts, so that the second comes at any time: while the first is read, waits for the database or is sent.
+        connections.iter_mut().for_each(|connection| connection.send(request));
+        connections.iter_mut().for_each(|connection| connection.send(request));
+        for connection in &mut connections {
+            assert_eq!([connection.answer().status, connection.answer().status], [200, 200]);
+        }
+    }
 }
 
 #[test]
