@@ -1,8 +1,9 @@
 //! A queue of jobs that are done in batches by the threads that bring them: group commit, for anything.
 //!
-//! A thread that brings a job to a lane without enough leaders has to lead: it takes what is queued, does it as one batch,
-//! and repeats until the queue is empty. Otherwise the job is left to the leaders and the thread goes its way. So no thread
-//! ever waits for another's result. The lane knows nothing of what a job or a seat is.
+//! A thread that brings a job to a lane with a free seat has to lead: it takes what is queued, does it as one batch, gives
+//! the seat back, reports on each job, and repeats until the queue is empty or somebody else leads. Otherwise the job is left
+//! to the leaders and the thread goes its way. So no thread ever waits for another's result, and the database does not wait
+//! for answers to be sent. The lane knows nothing of what a job or a seat is.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,8 +21,14 @@ pub trait Work {
     /// What a leader needs while it leads; a lane has as many leaders as seats.
     type Seat;
 
-    /// Does a batch, of which the first job has `waited` so long, and reports on each of its jobs.
-    fn run(&self, seat: &mut Self::Seat, batch: Vec<Self::Job>, waited: Duration) -> Verdict;
+    /// A batch that is done and not reported on yet.
+    type Done;
+
+    /// Does a batch, of which the first job has `waited` so long.
+    fn run(&self, seat: &mut Self::Seat, batch: Vec<Self::Job>, waited: Duration) -> (Self::Done, Verdict);
+
+    /// Reports on each job of a batch. Its seat may serve the next batch meanwhile.
+    fn report(&self, done: Self::Done);
 
     /// Reports to jobs that will not be tried.
     fn turn_away(&self, jobs: Vec<Self::Job>, why: Away);
@@ -35,6 +42,13 @@ pub enum Verdict {
     /// What the lane depends on is gone or does not answer: whoever is queued by now is turned away, so that nobody
     /// waits for the same time-out twice.
     Outage,
+}
+
+impl Verdict {
+    /// The verdict after a failure that is an outage, or is not.
+    pub fn outage_if(outage: bool) -> Verdict {
+        if outage { Verdict::Outage } else { Verdict::Carry }
+    }
 }
 
 /// Why a job is not tried.
@@ -73,6 +87,17 @@ struct State<W: Work> {
     queue: VecDeque<Waiting<W::Job>>,
     bytes: usize,
     seats: Vec<W::Seat>,
+    /// Jobs that are done and being reported on.
+    reporting: usize,
+}
+
+/// What a leader has taken from the queue.
+struct Taken<J> {
+    /// Jobs that have waited too long.
+    late: Vec<J>,
+    batch: Vec<J>,
+    /// How long the first of the batch has waited.
+    waited: Duration,
 }
 
 struct Waiting<J> {
@@ -107,7 +132,7 @@ impl<W: Work> Lead<'_, W> {
 impl<W: Work> Lane<W> {
     /// A lane called `name` with one leader at most for each of `seats`.
     pub fn new(name: &'static str, work: W, seats: Vec<W::Seat>, limits: Limits) -> Lane<W> {
-        let state = Mutex::new(State { queue: VecDeque::new(), bytes: 0, seats });
+        let state = Mutex::new(State { queue: VecDeque::new(), bytes: 0, seats, reporting: 0 });
         Lane { work, limits, metrics: METRICS.lane(name), state }
     }
 
@@ -126,38 +151,59 @@ impl<W: Work> Lane<W> {
         state.queue.push_back(Waiting { job, bytes, since: Instant::now() });
         state.bytes += bytes;
         self.metrics.waiting_jobs.set(state.queue.len() as i64);
-        Ok(state.seats.pop().map_or(Entered::Queued, |seat| Entered::Leads(Lead { lane: self, seat })))
+        Ok(state.next_seat(&self.limits).map_or(Entered::Queued, |seat| Entered::Leads(Lead { lane: self, seat })))
     }
 
-    fn lead(&self, mut seat: W::Seat) {
-        let mut state = self.lock();
-        loop {
-            let late = state.take_older_than(self.limits.patience);
-            let waited = state.queue.front().map_or(Duration::ZERO, |first| first.since.elapsed());
-            let batch = state.take(self.limits.batch_jobs, self.limits.batch_bytes);
-            self.metrics.waiting_jobs.set(state.queue.len() as i64);
-            if batch.is_empty() && late.is_empty() {
-                state.seats.push(seat);
-                return;
-            }
-            drop(state);
+    fn lead(&self, seat: W::Seat) {
+        let mut free = Some(seat);
+        while let Some(mut seat) = free {
+            let taken = self.take();
+            let jobs = taken.batch.len();
             // A panic ends one batch, whose jobs report it as they are dropped; the lane and the thread go on.
-            let done = AssertUnwindSafe(|| self.serve(&mut seat, late, batch, waited));
-            drop(catch_unwind(done));
-            state = self.lock();
+            let done = catch_unwind(AssertUnwindSafe(|| self.run(&mut seat, taken))).unwrap_or_default();
+            let given_up = self.give_back(seat, jobs, done.as_ref().map(|done| done.1));
+            drop(catch_unwind(AssertUnwindSafe(|| {
+                done.into_iter().for_each(|(done, _)| self.work.report(done));
+                self.turn_away(given_up, Away::Outage, &self.metrics.turned_away);
+            })));
+            free = self.next_seat(jobs);
         }
     }
 
-    fn serve(&self, seat: &mut W::Seat, late: Vec<W::Job>, batch: Vec<W::Job>, waited: Duration) {
-        self.turn_away(late, Away::Late, &self.metrics.late);
-        if batch.is_empty() {
-            return;
+    fn take(&self) -> Taken<W::Job> {
+        let mut state = self.lock();
+        let late = state.take_older_than(self.limits.patience);
+        let waited = state.queue.front().map_or(Duration::ZERO, |first| first.since.elapsed());
+        let batch = state.take(self.limits.batch_jobs, self.limits.batch_bytes);
+        self.metrics.waiting_jobs.set(state.queue.len() as i64);
+        Taken { late, batch, waited }
+    }
+
+    fn run(&self, seat: &mut W::Seat, taken: Taken<W::Job>) -> Option<(W::Done, Verdict)> {
+        self.turn_away(taken.late, Away::Late, &self.metrics.late);
+        if taken.batch.is_empty() {
+            return None;
         }
-        self.metrics.batch_jobs.observe(batch.len() as f64);
-        if self.work.run(seat, batch, waited) == Verdict::Outage {
-            let jobs = self.lock().take(usize::MAX, usize::MAX);
-            self.turn_away(jobs, Away::Outage, &self.metrics.turned_away);
+        self.metrics.batch_jobs.observe(taken.batch.len() as f64);
+        Some(self.work.run(seat, taken.batch, taken.waited))
+    }
+
+    /// Ends the use of the seat by a batch of so many jobs, which are reported on next. Gives the jobs that are given up.
+    fn give_back(&self, seat: W::Seat, jobs: usize, verdict: Option<Verdict>) -> Vec<W::Job> {
+        let mut state = self.lock();
+        state.seats.push(seat);
+        state.reporting += jobs;
+        match verdict {
+            Some(Verdict::Outage) => state.take(usize::MAX, usize::MAX),
+            Some(Verdict::Carry) | None => Vec::new(),
         }
+    }
+
+    /// The seat for another batch, if this thread has to lead it, after so many jobs were reported on.
+    fn next_seat(&self, jobs: usize) -> Option<W::Seat> {
+        let mut state = self.lock();
+        state.reporting -= jobs;
+        state.next_seat(&self.limits)
     }
 
     fn turn_away(&self, jobs: Vec<W::Job>, why: Away, counter: &IntCounter) {
@@ -174,6 +220,13 @@ impl<W: Work> Lane<W> {
 }
 
 impl<W: Work> State<W> {
+    /// The seat for another batch, if one is due. While a batch is reported on, those who hear of it bring the next jobs: it
+    /// is due when as many wait, and at the latest when the report is complete.
+    fn next_seat(&mut self, limits: &Limits) -> Option<W::Seat> {
+        let enough = self.reporting.min(limits.batch_jobs).max(1);
+        if self.queue.len() < enough { None } else { self.seats.pop() }
+    }
+
     fn take(&mut self, max_jobs: usize, max_bytes: usize) -> Vec<W::Job> {
         let (mut jobs, mut bytes) = (0, 0usize);
         for waiting in self.queue.iter().take(max_jobs) {
@@ -205,7 +258,7 @@ mod tests {
     use std::sync::{Arc, Barrier};
     use std::thread;
 
-    /// Sends each batch it gets, and stops at a gate when it meets job 0.
+    /// Sends each batch it gets, and stops at a gate while it does job 0 and while it reports on job 100.
     struct Recorder {
         batches: Mutex<Sender<Vec<u32>>>,
         turned_away: Mutex<Sender<(Away, Vec<u32>)>>,
@@ -216,22 +269,35 @@ mod tests {
     impl Work for Recorder {
         type Job = u32;
         type Seat = ();
+        type Done = Vec<u32>;
 
-        fn run(&self, _: &mut (), batch: Vec<u32>, _: Duration) -> Verdict {
+        fn run(&self, _: &mut (), batch: Vec<u32>, _: Duration) -> (Vec<u32>, Verdict) {
             if batch.contains(&666) {
                 panic!("a job that breaks");
             }
-            let blocks = batch.contains(&0);
-            self.batches.lock().unwrap().send(batch).unwrap();
-            if blocks {
-                self.gate.wait();
-                self.gate.wait();
+            self.batches.lock().unwrap().send(batch.clone()).unwrap();
+            self.stop_at_gate(batch.contains(&0));
+            (batch, self.verdict)
+        }
+
+        fn report(&self, done: Vec<u32>) {
+            if done.contains(&667) {
+                panic!("a report that breaks");
             }
-            self.verdict
+            self.stop_at_gate(done.contains(&100));
         }
 
         fn turn_away(&self, jobs: Vec<u32>, why: Away) {
             self.turned_away.lock().unwrap().send((why, jobs)).unwrap();
+        }
+    }
+
+    impl Recorder {
+        fn stop_at_gate(&self, stops: bool) {
+            if stops {
+                self.gate.wait();
+                self.gate.wait();
+            }
         }
     }
 
@@ -272,8 +338,13 @@ mod tests {
 
     /// Lets one thread lead job 0, runs `meanwhile` while it is busy, and lets it go on.
     fn while_leading(set: &Set, meanwhile: impl FnOnce()) {
+        while_at_gate(set, 0, meanwhile);
+    }
+
+    /// Lets one thread lead `job`, runs `meanwhile` while it stops at the gate, and lets it go on.
+    fn while_at_gate(set: &Set, job: u32, meanwhile: impl FnOnce()) {
         let lane = Arc::clone(&set.lane);
-        let leader = thread::spawn(move || lane.bring(0, 1));
+        let leader = thread::spawn(move || lane.bring(job, 1));
         set.gate.wait();
         meanwhile();
         set.gate.wait();
@@ -285,6 +356,37 @@ mod tests {
         let set = lane(LIMITS, Verdict::Carry);
         while_leading(&set, || (1..=4).for_each(|job| set.lane.bring(job, 1).unwrap()));
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![1, 2, 3], vec![4]]);
+    }
+
+    #[test]
+    fn the_next_batch_begins_while_one_is_reported_on() {
+        let set = lane(LIMITS, Verdict::Carry);
+        while_at_gate(&set, 100, || {
+            assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![100]]);
+            set.lane.bring(1, 1).unwrap();
+            assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![1]]);
+        });
+    }
+
+    #[test]
+    fn the_next_batch_waits_for_as_many_jobs_as_are_reported_on_or_for_the_end_of_the_report() {
+        for (others, done_meanwhile, done_in_the_end) in
+            [(vec![1], vec![], vec![vec![1]]), (vec![1, 2], vec![vec![1, 2]], vec![])]
+        {
+            let set = lane(LIMITS, Verdict::Carry);
+            let lane = Arc::clone(&set.lane);
+            let leader = thread::spawn(move || lane.bring(0, 1));
+            set.gate.wait();
+            [100, 50].into_iter().for_each(|job| set.lane.bring(job, 1).unwrap());
+            set.gate.wait();
+            set.gate.wait();
+            assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![100, 50]]);
+            others.into_iter().for_each(|job| set.lane.bring(job, 1).unwrap());
+            assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), done_meanwhile);
+            set.gate.wait();
+            leader.join().unwrap().unwrap();
+            assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), done_in_the_end);
+        }
     }
 
     #[test]
@@ -341,7 +443,8 @@ mod tests {
     fn a_panic_costs_one_batch_and_not_the_lane() {
         let set = lane(LIMITS, Verdict::Carry);
         set.lane.bring(666, 1).unwrap();
+        set.lane.bring(667, 1).unwrap();
         set.lane.bring(1, 1).unwrap();
-        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![1]]);
+        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![667], vec![1]]);
     }
 }

@@ -37,11 +37,27 @@ pub enum Read {
     After(u64, usize),
 }
 
+/// A batch that was read and is not answered yet.
+pub struct Done {
+    /// The newest messages, so many as the batch needs; or why there are none.
+    messages: Result<Vec<Message>, Error>,
+    /// How many were asked for.
+    wanted: usize,
+    /// Who asked, and where the answer is.
+    jobs: Vec<(Asker, Found)>,
+}
+
+/// Where the answer to a read is.
+enum Found {
+    /// Among the newest messages.
+    Here(Read),
+    /// Not there: this is what a statement of its own gave, for so many messages at most.
+    Beyond(usize, Result<Vec<Message>, Error>),
+}
+
 /// What one SELECT of a batch gave, and the answers that were made of it.
 struct Batch<'a> {
     messages: &'a [Message],
-    /// The messages are all that there are.
-    complete: bool,
     page: Option<Reply>,
     lists: Vec<(usize, Reply)>,
 }
@@ -62,57 +78,56 @@ impl Newest {
         let floor = messages.get(MAX_LIMIT - 1).map_or(0, |message| message.id);
         self.floor.store(floor, Ordering::Relaxed);
     }
-
-    fn answer(&self, seat: &mut Seat, batch: &mut Batch<'_>, read: Read) -> Result<Reply, Error> {
-        match read {
-            Read::Page => Ok(batch.page(&self.pages).with_own(key::fresh_text())),
-            Read::List(limit) => Ok(batch.list(limit)),
-            Read::After(id, limit) if batch.holds_all_above(id) => {
-                let above: Vec<_> =
-                    batch.messages.iter().rev().filter(|m| m.id > id).take(limit + 1).cloned().collect();
-                Ok(ascending(&above, limit))
-            }
-            Read::After(id, limit) => Ok(ascending(&seat.after(id, limit + 1)?, limit)),
-        }
-    }
 }
 
 impl Work for Newest {
     type Job = (Asker, Read);
     type Seat = Seat;
+    type Done = Done;
 
-    fn run(&self, seat: &mut Seat, jobs: Vec<(Asker, Read)>, waited: Duration) -> Verdict {
+    fn run(&self, seat: &mut Seat, jobs: Vec<(Asker, Read)>, waited: Duration) -> (Done, Verdict) {
         seat.begin(waited);
         let wanted = jobs.iter().map(|(_, read)| read.rows()).max().unwrap_or_default();
-        let messages = match seat.newest(wanted) {
+        let messages = seat.newest(wanted);
+        let mut outage = messages.as_ref().err().filter(|cause| cause.is_outage()).cloned();
+        let mut find = |asker: &Asker, read| match (read, &messages) {
+            (Read::After(id, limit), Ok(messages)) if !holds_all_above(messages, wanted, id) => {
+                // After an outage the others would wait for the same, one after the other.
+                let above = outage.clone().map_or_else(|| beyond(seat, asker, id, limit), Err);
+                outage = above.as_ref().err().filter(|cause| cause.is_outage()).cloned();
+                Found::Beyond(limit, above)
+            }
+            (Read::After(..) | Read::Page | Read::List(_), Ok(_) | Err(_)) => Found::Here(read),
+        };
+        let found = jobs.into_iter().map(|(asker, read)| {
+            let found = find(&asker, read);
+            (asker, found)
+        });
+        let jobs = found.collect();
+        let verdict = Verdict::outage_if(outage.is_some());
+        (Done { messages, wanted, jobs }, verdict)
+    }
+
+    fn report(&self, Done { messages, wanted, jobs }: Done) {
+        let messages = match messages {
             Ok(messages) => messages,
             Err(cause) => {
                 error!("reading the newest messages failed for {} requests: {cause}", jobs.len());
                 jobs.into_iter().for_each(|(asker, _)| asker.refuse(&Problem::from(&cause)));
-                return if cause.is_outage() { Verdict::Outage } else { Verdict::Carry };
+                return;
             }
         };
         if wanted > MAX_LIMIT {
             self.remember_floor(&messages);
         }
-        let complete = messages.len() < wanted;
-        let mut batch = Batch { messages: &messages, complete, page: None, lists: Vec::new() };
-        let mut jobs = jobs.into_iter();
-        while let Some((asker, read)) = jobs.next() {
-            match self.answer(seat, &mut batch, read) {
-                Ok(reply) => asker.answer(reply),
-                Err(cause) => {
-                    error!(request_id = asker.id(); "reading newer messages failed: {cause}");
-                    asker.refuse(&Problem::from(&cause));
-                    if cause.is_outage() {
-                        // The others would wait for the same, one after the other.
-                        self.turn_away(jobs.collect(), Away::Outage);
-                        return Verdict::Outage;
-                    }
-                }
+        let mut batch = Batch { messages: &messages, page: None, lists: Vec::new() };
+        for (asker, found) in jobs {
+            match found {
+                Found::Here(read) => asker.answer(batch.reply(&self.pages, read)),
+                Found::Beyond(limit, Ok(above)) => asker.answer(ascending(&above, limit)),
+                Found::Beyond(_, Err(cause)) => asker.refuse(&Problem::from(&cause)),
             }
         }
-        Verdict::Carry
     }
 
     fn turn_away(&self, jobs: Vec<(Asker, Read)>, why: Away) {
@@ -133,6 +148,17 @@ impl Read {
 }
 
 impl Batch<'_> {
+    fn reply(&mut self, pages: &Pages, read: Read) -> Reply {
+        match read {
+            Read::Page => self.page(pages).with_own(key::fresh_text()),
+            Read::List(limit) => self.list(limit),
+            Read::After(id, limit) => {
+                let above: Vec<_> = self.messages.iter().rev().filter(|m| m.id > id).take(limit + 1).cloned().collect();
+                ascending(&above, limit)
+            }
+        }
+    }
+
     fn page(&mut self, pages: &Pages) -> Reply {
         self.page.get_or_insert_with(|| page(pages, self.messages, true)).clone()
     }
@@ -145,10 +171,17 @@ impl Batch<'_> {
         self.lists.push((limit, reply.clone()));
         reply
     }
+}
 
-    fn holds_all_above(&self, id: u64) -> bool {
-        self.complete || self.messages.last().is_some_and(|oldest| oldest.id <= id)
-    }
+/// A statement for what is not among the newest messages.
+fn beyond(seat: &mut Seat, asker: &Asker, id: u64, limit: usize) -> Result<Vec<Message>, Error> {
+    seat.after(id, limit + 1)
+        .inspect_err(|cause| error!(request_id = asker.id(); "reading newer messages failed: {cause}"))
+}
+
+/// Whether these newest messages, of which `wanted` were asked for, are all above `id`.
+fn holds_all_above(messages: &[Message], wanted: usize, id: u64) -> bool {
+    messages.len() < wanted || messages.last().is_some_and(|oldest| oldest.id <= id)
 }
 
 /// A page of the board with a placeholder for its key: the messages are newest first, and one more than are shown when

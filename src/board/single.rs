@@ -61,23 +61,29 @@ impl Singles {
 impl Work for Singles {
     type Job = (Asker, Single);
     type Seat = Seat;
+    type Done = Vec<(Asker, Result<Reply, Error>)>;
 
-    fn run(&self, seat: &mut Seat, jobs: Vec<(Asker, Single)>, waited: Duration) -> Verdict {
+    fn run(&self, seat: &mut Seat, jobs: Vec<(Asker, Single)>, waited: Duration) -> (Self::Done, Verdict) {
         seat.begin(waited);
-        let mut verdict = Verdict::Carry;
-        for (asker, single) in jobs {
-            match self.reply(seat, &single, asker.html) {
+        let replies = jobs.into_iter().map(|(asker, single)| {
+            let reply = self.reply(seat, &single, asker.html);
+            (asker, reply)
+        });
+        let replies: Self::Done = replies.collect();
+        let outage = replies.iter().any(|(_, reply)| reply.as_ref().is_err_and(Error::is_outage));
+        (replies, Verdict::outage_if(outage))
+    }
+
+    fn report(&self, replies: Self::Done) {
+        for (asker, reply) in replies {
+            match reply {
                 Ok(reply) => asker.answer(reply),
                 Err(cause) => {
                     error!(request_id = asker.id(); "{cause}");
                     asker.refuse(&Problem::from(&cause));
-                    if cause.is_outage() {
-                        verdict = Verdict::Outage;
-                    }
                 }
             }
         }
-        verdict
     }
 
     fn turn_away(&self, jobs: Vec<(Asker, Single)>, why: Away) {

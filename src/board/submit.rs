@@ -14,7 +14,7 @@ use crate::key::{self, Key};
 use crate::lane::{Away, Verdict, Work};
 use crate::message::{Message, NewMessage};
 use crate::page::{Pages, Returned};
-use crate::store::{NewRow, Outcome, Seat};
+use crate::store::{Error, NewRow, Outcome, Seat};
 
 /// The work of the lane.
 pub struct Submits {
@@ -75,11 +75,20 @@ impl Submits {
     }
 }
 
+/// A batch that was stored, or failed, and is not answered yet.
+pub struct Done {
+    /// By key; those with one key in the order in which they came.
+    jobs: Vec<(Asker, Submit)>,
+    /// What became of each key, and how many jobs have it.
+    outcomes: Vec<(Outcome, usize)>,
+}
+
 impl Work for Submits {
     type Job = (Asker, Submit);
     type Seat = Seat;
+    type Done = Done;
 
-    fn run(&self, seat: &mut Seat, mut jobs: Vec<(Asker, Submit)>, waited: Duration) -> Verdict {
+    fn run(&self, seat: &mut Seat, mut jobs: Vec<(Asker, Submit)>, waited: Duration) -> (Done, Verdict) {
         seat.begin(waited);
         // By key: writers that meet take their locks in the same order. The sort is stable, so that the first of two with
         // one key is the one that came first.
@@ -93,20 +102,18 @@ impl Work for Submits {
                 NewRow { key: first.key, text: &first.text, key_is_ours: first.chosen_key.is_none(), full }
             })
             .collect();
-        let outcomes = seat.insert(&rows);
-        let sizes: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+        let outcomes: Vec<_> = seat.insert(&rows).into_iter().zip(groups.iter().map(|group| group.len())).collect();
+        let verdict = Verdict::outage_if(outcomes.iter().filter_map(|o| o.0.failure()).any(Error::is_outage));
+        (Done { jobs, outcomes }, verdict)
+    }
 
-        let mut verdict = Verdict::Carry;
-        if let Some(cause) = outcomes.iter().find_map(Outcome::failure) {
-            let failed = outcomes.iter().filter(|outcome| outcome.failure().is_some()).count();
+    fn report(&self, Done { jobs, outcomes }: Done) {
+        if let Some(cause) = outcomes.iter().find_map(|(outcome, _)| outcome.failure()) {
+            let failed = outcomes.iter().filter(|(outcome, _)| outcome.failure().is_some()).count();
             error!("storing {failed} of {} messages failed: {cause}", outcomes.len());
-            if cause.is_outage() {
-                verdict = Verdict::Outage;
-            }
         }
         let mut jobs = jobs.into_iter();
-        for (outcome, size) in outcomes.into_iter().zip(sizes) {
-            let mut outcome = outcome;
+        for (mut outcome, size) in outcomes {
             let mut first_text = None;
             for (asker, submit) in jobs.by_ref().take(size) {
                 if let Some(first) = &first_text {
@@ -117,7 +124,6 @@ impl Work for Submits {
                 first_text.get_or_insert(submit.text);
             }
         }
-        verdict
     }
 
     fn turn_away(&self, jobs: Vec<(Asker, Submit)>, why: Away) {

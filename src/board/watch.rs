@@ -49,12 +49,16 @@ impl Watch {
 impl Work for Watch {
     type Job = Responder;
     type Seat = Seat;
+    type Done = (Vec<Responder>, Reply);
 
-    fn run(&self, seat: &mut Seat, probes: Vec<Responder>, waited: Duration) -> Verdict {
+    fn run(&self, seat: &mut Seat, probes: Vec<Responder>, waited: Duration) -> (Self::Done, Verdict) {
         seat.begin(waited);
         let reply = self.shared().unwrap_or_else(|| self.look(seat));
+        ((probes, reply), Verdict::Carry)
+    }
+
+    fn report(&self, (probes, reply): Self::Done) {
         probes.into_iter().for_each(|probe| probe.answer(reply.clone()));
-        Verdict::Carry
     }
 
     fn turn_away(&self, probes: Vec<Responder>, _: Away) {
