@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use mysql::Value;
 use mysql::prelude::Queryable;
+use mysql::{Conn, Row, Value};
 
 use super::error::Error;
 use super::messages::{Statement, execute, fold, message, number};
@@ -92,35 +92,36 @@ impl Seat {
     }
 }
 
-fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<Vec<Outcome>, mysql::Error> {
-    let sql = statement(rows, session.next()?.no_backslash_escape());
-    session.ask("insert", |connection| connection.query_drop(sql))?;
-    let connection = session.next()?;
-    let (inserted, first) = (connection.affected_rows(), connection.last_insert_id());
-    // IGNORE makes a duplicate a warning, and bad data too: then what is stored has to be compared with what was sent.
-    let sound = inserted + u64::from(connection.warnings()) == rows.len() as u64;
-    let all_new = sound && inserted == rows.len() as u64;
+/// What one statement put into the table.
+struct Inserted {
+    /// The ids of the rows that it made, as far as they are known.
+    ids: HashMap<Key, u64>,
+    /// Rows that it made and whose ids are not known have this one or a larger one.
+    rest: Option<u64>,
+    /// What is stored is what was sent.
+    sound: bool,
+}
 
-    let ids = match rows {
-        [row] if all_new => HashMap::from([(row.key, first)]),
-        _ if all_new => new_ids(session, first, rows.len())?,
-        _ => HashMap::new(),
+fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<Vec<Outcome>, mysql::Error> {
+    let Inserted { ids, rest, sound } = match rows {
+        [_, _, ..] if session.inserts_returning()? => insert_returning(session, rows)?,
+        _ => insert_plainly(session, rows)?,
     };
     let unclear: Vec<Key> =
-        rows.iter().filter(|row| row.full || !ids.contains_key(&row.key)).map(|row| row.key).collect();
+        rows.iter().filter(|row| row.full || !sound || !ids.contains_key(&row.key)).map(|row| row.key).collect();
     let mut stored = stored(session, &unclear)?;
 
     rows.iter()
         .map(|row| {
             let Some(message) = stored.remove(&row.key) else {
                 return Ok(match ids.get(&row.key) {
-                    // Deleted since, when it was wanted in full: it was stored all the same.
+                    // Deleted since, when it was looked for: it was stored all the same.
                     Some(id) => Outcome::Stored { id: *id, message: None },
                     None => Outcome::Failed(Error::Refused("the row is not there after the insert".to_owned())),
                 });
             };
             let same = message.text == row.text.as_str();
-            let new = ids.contains_key(&row.key) || inserted > 0 && message.id >= first;
+            let new = ids.contains_key(&row.key) || rest.is_some_and(|first| message.id >= first);
             // After an attempt with an unknown outcome, the row that is there is most likely that attempt's.
             if same && (new || unheard) {
                 return Ok(Outcome::Stored { id: message.id, message: row.full.then_some(message) });
@@ -137,6 +138,43 @@ fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<V
             Ok(Outcome::KeyReused(message))
         })
         .collect()
+}
+
+/// Inserts `rows` where an INSERT gives back the ids and keys of the rows that it made, which spares the question for them.
+fn insert_returning(session: &mut Session, rows: &[NewRow<'_>]) -> Result<Inserted, mysql::Error> {
+    let mut sql = statement(rows, session.next()?.no_backslash_escape());
+    sql.push_str(" RETURNING id, submit_key");
+    let ids = HashMap::with_capacity(rows.len());
+    let ids = session.ask("insert", |connection| {
+        connection.query_fold(sql, ids, |mut ids, mut row: Row| {
+            ids.extend(key(row.take(1)).zip(row.take(0)));
+            ids
+        })
+    })?;
+    let sound = is_sound(ids.len() as u64, session.next()?, rows);
+    Ok(Inserted { ids, rest: None, sound })
+}
+
+/// Inserts `rows`, and asks for their ids if all of them are new.
+fn insert_plainly(session: &mut Session, rows: &[NewRow<'_>]) -> Result<Inserted, mysql::Error> {
+    let sql = statement(rows, session.next()?.no_backslash_escape());
+    session.ask("insert", |connection| connection.query_drop(sql))?;
+    let connection = session.next()?;
+    let (inserted, first) = (connection.affected_rows(), connection.last_insert_id());
+    let sound = is_sound(inserted, connection, rows);
+    let all_new = sound && inserted == rows.len() as u64;
+    let ids = match rows {
+        [row] if all_new => HashMap::from([(row.key, first)]),
+        _ if all_new => new_ids(session, first, rows.len())?,
+        _ => HashMap::new(),
+    };
+    Ok(Inserted { ids, rest: Some(first).filter(|_| inserted > 0), sound })
+}
+
+/// Whether the rows that were not `inserted` are there already, and nothing else is wrong. IGNORE makes a duplicate a
+/// warning, and bad data too: then what is stored has to be compared with what was sent.
+fn is_sound(inserted: u64, connection: &Conn, rows: &[NewRow<'_>]) -> bool {
+    inserted + u64::from(connection.warnings()) == rows.len() as u64
 }
 
 /// The keys and ids of the `count` rows from `first` on; other writers' rows may be among them, and ours behind them.

@@ -1,8 +1,8 @@
 //! The database: the only module that knows SQL and the `mysql` crate.
 //!
 //! [`servers`] finds a server, [`session`] opens a connection to it, and a [`seat`] keeps one connection and decides what an
-//! error means. [`messages`] and [`insert`] hold the statements, [`schema`] creates and upgrades the table. Nothing here
-//! knows HTTP.
+//! error means. [`messages`] and [`insert`] hold the statements, [`schema`] creates and upgrades the table, [`version`] tells
+//! products apart. Nothing here knows HTTP.
 
 pub mod error;
 pub mod insert;
@@ -11,6 +11,7 @@ pub mod schema;
 pub mod seat;
 pub mod servers;
 pub mod session;
+pub mod version;
 
 pub use error::{ConnectError, Error};
 pub use insert::{Key, NewRow, Outcome};

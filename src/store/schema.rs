@@ -21,7 +21,6 @@ const COLUMNS: &str = "SELECT column_name, column_type, column_default, characte
 const UNIQUE_KEYS: &str = "SELECT index_name, GROUP_CONCAT(column_name ORDER BY seq_in_index) \
     FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = 'messages' AND non_unique = 0 \
     GROUP BY index_name ORDER BY index_name LIMIT 1000";
-const VERSION: &str = "SELECT VERSION() LIMIT 1";
 
 /// The table as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,15 +50,6 @@ pub enum Step {
     Convert,
 }
 
-/// A database product and its version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Version {
-    /// As the server says it.
-    pub text: String,
-    /// Whether it is one that this service runs on.
-    pub supported: bool,
-}
-
 struct Column {
     kind: String,
     default: Option<String>,
@@ -74,11 +64,6 @@ const ADDED: [(&str, &str); 3] =
     [("created_at", "datetime(6)"), ("edited_at", "datetime(6)"), ("submit_key", "binary(16)")];
 
 impl Seat {
-    /// What the server is.
-    pub fn version(&mut self) -> Result<Version, Error> {
-        self.run(|session, _| Ok(Version::of(session.next()?.query_first(VERSION)?.unwrap_or_default())))
-    }
-
     /// How the table looks.
     pub fn shape(&mut self) -> Result<Shape, Error> {
         self.run(|session, _| look(session))
@@ -144,16 +129,6 @@ impl Step {
             // It widens the column where the text could grow beyond it, so that nothing is cut.
             Step::Convert => "ALTER TABLE messages CONVERT TO CHARACTER SET utf8mb4".to_owned(),
         }
-    }
-}
-
-impl Version {
-    fn of(text: String) -> Version {
-        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
-        let mut next = || numbers.next().unwrap_or(0);
-        let found = (next(), next(), next());
-        let oldest = if text.contains("MariaDB") { (10, 5, 0) } else { (8, 0, 13) };
-        Version { supported: found >= oldest, text }
     }
 }
 
@@ -261,19 +236,6 @@ mod tests {
         assert!(
             MESSAGE_SQL.lines().find(|line| !line.is_empty() && !line.starts_with("--")) == Some("SET NAMES utf8mb4;")
         );
-    }
-
-    #[test]
-    fn versions_are_told_apart() {
-        let supported = |text: &str| Version::of(text.to_owned()).supported;
-        for text in
-            ["8.0.13", "8.4.0", "9.7.4", "10.5.0-MariaDB", "10.11.19-MariaDB-0+deb12u1", "11.8.6-MariaDB-ubu2404"]
-        {
-            assert!(supported(text), "{text}");
-        }
-        for text in ["5.7.44", "8.0.12", "10.4.34-MariaDB", "5.5.68-MariaDB", ""] {
-            assert!(!supported(text), "{text}");
-        }
     }
 
     #[test]

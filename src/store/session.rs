@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mysql::{Conn, Opts, OptsBuilder, SslOpts};
 
+use super::version::Version;
 use crate::metrics::METRICS;
 use crate::system::limit_waiting;
 
@@ -45,6 +46,8 @@ pub(super) struct Session {
     end: Option<Instant>,
     /// What its socket waits for an answer.
     patience: Option<Duration>,
+    /// What the server is, once somebody has asked.
+    version: Option<Version>,
 }
 
 /// Silence on a connection after which the system asks whether the other end is still there.
@@ -124,7 +127,7 @@ impl Session {
 
     fn new(connection: Conn, server: SocketAddr, generation: Option<u64>) -> Session {
         METRICS.database_sessions.inc();
-        Session { connection, server, generation, end: None, patience: Some(Duration::ZERO) }
+        Session { connection, server, generation, end: None, patience: Some(Duration::ZERO), version: None }
     }
 
     /// The generation that it can be kept for.
@@ -150,6 +153,15 @@ impl Session {
             self.patience = patience;
         }
         Ok(&mut self.connection)
+    }
+
+    /// Whether an INSERT can give back the rows that it made. The first time it is a round trip.
+    pub(super) fn inserts_returning(&mut self) -> Result<bool, mysql::Error> {
+        let version = match self.version.take() {
+            Some(version) => version,
+            None => Version::ask(self.next()?)?,
+        };
+        Ok(self.version.insert(version).inserts_returning)
     }
 
     /// A round trip with the statement that the metrics call `name`.

@@ -7,7 +7,7 @@ use std::thread;
 use mysql::prelude::Queryable;
 
 use crate::support::client::request;
-use crate::support::{Answer, Board, Database, Service, eventually};
+use crate::support::{Answer, Board, Database, Proxy, Service, eventually};
 
 fn keyed(service: &Service, text: &str, key: &str) -> Answer {
     service.json("POST", "/messages", &[("Idempotency-Key", key)], text)
@@ -80,7 +80,10 @@ fn ids_are_those_of_the_rows_when_keys_meet_in_batches_of_two_replicas() {
     const THREADS: usize = 24;
     const ROUNDS: usize = 12;
     let board = Board::start();
-    let other = Service::start(&board.schema, &[]);
+    // One replica has the ids from its INSERTs, as MariaDB gives them, the other has to ask for them, as with MySQL.
+    let proxy = Proxy::start(&board.schema.database);
+    proxy.disguise();
+    let other = Service::start(&board.schema, &[("MYSQL_PORT", &proxy.port().to_string())]);
     other.wait_until_ready();
     let barrier = Barrier::new(THREADS);
     let answers: Vec<(String, u64)> = thread::scope(|scope| {
@@ -113,6 +116,8 @@ fn ids_are_those_of_the_rows_when_keys_meet_in_batches_of_two_replicas() {
     for (key, id) in &answers {
         assert!(stored.contains(&(*id, format!("text of {key}"))), "{key} was answered {id}");
     }
+    let asks = |service: &Service| service.get("/metrics").text().contains("seconds_count{statement=\"ids\"}");
+    assert_eq!((asks(&board.service), asks(&other)), (false, true));
 }
 
 /// Runs these submits while somebody else holds the table, so that those behind the first share a batch; in their order.

@@ -47,6 +47,7 @@ struct State {
     count: u64,
     silent: bool,
     closed: bool,
+    disguised: bool,
 }
 
 /// A connection of the service and the one behind it.
@@ -108,6 +109,11 @@ impl Proxy {
     pub fn speak(&self) {
         self.shared.lock().silent = false;
         self.shared.changed.notify_all();
+    }
+
+    /// From now on a MariaDB server calls itself by a MySQL's name, which has as many letters.
+    pub fn disguise(&self) {
+        self.shared.lock().disguised = true;
     }
 
     /// Sets a trap for the next packet of the service that has `text` in it.
@@ -215,8 +221,18 @@ impl Shared {
             if state.links.get(&number)?.trap == Some(Trap::LoseAnswer) {
                 return None;
             }
+            let disguised = state.disguised;
             drop(state);
-            to.write_all(&bytes[..n]).ok()?;
+            let bytes = &mut bytes[..n];
+            if disguised {
+                let (from, to) = (b"MariaDB", b"Percona");
+                (0..n.saturating_sub(from.len() - 1)).for_each(|at| {
+                    if bytes[at..].starts_with(from) {
+                        bytes[at..at + to.len()].copy_from_slice(to);
+                    }
+                });
+            }
+            to.write_all(bytes).ok()?;
         }
     }
 
