@@ -90,14 +90,33 @@ impl fmt::Display for Invalid {
     }
 }
 
+impl Timestamp {
+    /// As RFC 3339, section 5.6, has it, in UTC and with microseconds: `2051-02-03T04:05:06.000078Z`. Digit by digit: a page
+    /// shows so many that the standard library's formatting would be a tenth of what it costs.
+    pub fn rfc3339(&self) -> String {
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let fields = [
+            (0..4, u32::from(self.year)),
+            (5..7, u32::from(self.month)),
+            (8..10, u32::from(self.day)),
+            (11..13, u32::from(self.hour)),
+            (14..16, u32::from(self.minute)),
+            (17..19, u32::from(self.second)),
+            (20..26, self.microsecond),
+        ];
+        for (place, mut number) in fields {
+            for digit in text[place].iter_mut().rev() {
+                *digit += (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        String::from_utf8(text.to_vec()).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Timestamp {
-    /// RFC 3339, section 5.6, in UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-            self.year, self.month, self.day, self.hour, self.minute, self.second, self.microsecond
-        )
+        f.write_str(&self.rfc3339())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The pages: templates that are compiled in, and the only place where text becomes HTML.
 //!
-//! A placeholder is `{{name}}`. One that the code does not fill, and one that it fills in vain, fails the build.
+//! A placeholder is `{{name}}`. One that the code does not fill in its place, and one that it fills in vain, fails the build.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use sha2::{Digest, Sha256};
 
 use crate::message::{Message, Timestamp};
 
-const PAGE: Template = Template::of(
+const PAGE: Template<8> = Template::of(
     include_str!("../templates/page.html"),
-    &["title", "icon", "style", "script", "main", "host", "version"],
+    ["title", "icon", "style", "script", "title", "main", "host", "version"],
 );
-const FORM: Template = Template::of(include_str!("../templates/form.html"), &["text", "key", "problem", "max_chars"]);
-const LIST: Template = Template::of(include_str!("../templates/list.html"), &["messages", "empty", "links"]);
-const MESSAGE: Template = Template::of(include_str!("../templates/message.html"), &["id", "text", "times"]);
-const ERROR: Template = Template::of(include_str!("../templates/error.html"), &["heading", "message"]);
+const FORM: Template<4> = Template::of(include_str!("../templates/form.html"), ["text", "key", "problem", "max_chars"]);
+const LIST: Template<3> = Template::of(include_str!("../templates/list.html"), ["messages", "empty", "links"]);
+const MESSAGE: Template<3> = Template::of(include_str!("../templates/message.html"), ["id", "text", "times"]);
+const ERROR: Template<2> = Template::of(include_str!("../templates/error.html"), ["heading", "message"]);
 
 const STYLE: &str = include_str!("../templates/style.css");
 const SCRIPT: &str = include_str!("../templates/app.js");
@@ -63,9 +63,12 @@ pub struct Returned<'a> {
     pub problem: &'a str,
 }
 
-/// Source text with placeholders that were checked when it was compiled.
-struct Template {
-    source: &'static str,
+/// Source text that was taken apart, and its placeholders checked, when it was compiled.
+struct Template<const N: usize> {
+    /// Text, and the name of the placeholder behind it.
+    parts: [(&'static str, &'static str); N],
+    /// The text behind the last one, without the file's last line end.
+    rest: &'static str,
 }
 
 impl Pages {
@@ -186,15 +189,16 @@ fn row(out: &mut String, message: &Message) {
 
 fn time(out: &mut String, moment: Option<Timestamp>, class: &str, prefix: &str) {
     if let Some(t) = moment {
-        print(out, format_args!("<time datetime=\"{t}\"{class}>{prefix}"));
-        print(out, format_args!("{:04}-{:02}-{:02} {:02}:{:02} UTC</time>", t.year, t.month, t.day, t.hour, t.minute));
+        let moment = t.rfc3339();
+        let (day, minute) = (&moment[..10], &moment[11..16]);
+        out.extend(["<time datetime=\"", &moment, "\"", class, ">", prefix, day, " ", minute, " UTC</time>"]);
     }
 }
 
 /// Text as HTML, in an element or in a quoted attribute.
 fn escape(out: &mut String, text: &str) {
     let mut rest = text;
-    while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+    while let Some(at) = rest.bytes().position(|b| matches!(b, b'&' | b'<' | b'>' | b'"' | b'\'')) {
         out.push_str(&rest[..at]);
         out.push_str(match rest.as_bytes()[at] {
             b'&' => "&amp;",
@@ -213,68 +217,58 @@ fn print(out: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(arguments);
 }
 
-impl Template {
-    /// A template whose placeholders are these; anything else fails the build.
-    const fn of(source: &'static str, names: &[&str]) -> Template {
-        let bytes = source.as_bytes();
-        let mut used = [false; 16];
-        let mut at = 0;
-        while at + 1 < bytes.len() {
-            if bytes[at] == b'{' && bytes[at + 1] == b'{' {
-                let mut found = false;
-                let mut n = 0;
-                while n < names.len() {
-                    if is_placeholder(bytes, at, names[n].as_bytes()) {
-                        found = true;
-                        used[n] = true;
-                    }
-                    n += 1;
-                }
-                assert!(found, "a template has a placeholder that the code does not fill");
-            }
-            at += 1;
-        }
+impl<const N: usize> Template<N> {
+    /// A template that has these placeholders, in their order; anything else fails the build.
+    const fn of(source: &'static str, names: [&'static str; N]) -> Template<N> {
+        let mut parts = [("", ""); N];
+        let mut rest = source;
         let mut n = 0;
-        while n < names.len() {
-            assert!(used[n], "the code fills a placeholder that the template does not have");
+        while n < N {
+            let at = braces(rest, b'{');
+            assert!(at < rest.len(), "the code fills a placeholder that the template does not have");
+            let (text, behind) = rest.split_at(at);
+            let behind = behind.split_at(2).1;
+            let (name, behind) = behind.split_at(braces(behind, b'}'));
+            assert!(is_same(name, names[n]), "a template has a placeholder where the code fills another one");
+            parts[n] = (text, names[n]);
+            rest = behind.split_at(2).1;
             n += 1;
         }
-        Template { source }
+        assert!(braces(rest, b'{') == rest.len(), "a template has a placeholder that the code does not fill");
+        assert!(rest.as_bytes()[rest.len() - 1] == b'\n', "a file ends with a line end");
+        Template { parts, rest: rest.split_at(rest.len() - 1).0 }
     }
 
     /// Writes the template to `out`; `fill` writes what stands for each name.
     fn render(&self, out: &mut String, mut fill: impl FnMut(&mut String, &'static str)) {
-        let mut rest = self.source.strip_suffix('\n').unwrap_or(self.source);
-        while let Some((text, behind)) = split_at_pair(rest, b'{') {
+        for (text, name) in self.parts {
             out.push_str(text);
-            let (name, behind) = split_at_pair(behind, b'}').unwrap_or((behind, ""));
             fill(out, name);
-            rest = behind;
         }
-        out.push_str(rest);
+        out.push_str(self.rest);
     }
 }
 
-/// What stands before and behind the first two of this ASCII character. A search for text prepares more than it does here,
-/// once for each message of a page.
-fn split_at_pair(text: &str, character: u8) -> Option<(&str, &str)> {
-    let at = text.as_bytes().windows(2).position(|pair| pair == [character, character])?;
-    Some((&text[..at], &text[at + 2..]))
+/// Where the first two of these braces stand; the length of the text if they do not.
+const fn braces(text: &str, brace: u8) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at + 1 < bytes.len() {
+        if bytes[at] == brace && bytes[at + 1] == brace {
+            return at;
+        }
+        at += 1;
+    }
+    bytes.len()
 }
 
-const fn is_placeholder(source: &[u8], at: usize, name: &[u8]) -> bool {
-    let end = at + 2 + name.len();
-    if end + 1 >= source.len() || source[end] != b'}' || source[end + 1] != b'}' {
-        return false;
+const fn is_same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
     }
-    let mut n = 0;
-    while n < name.len() {
-        if source[at + 2 + n] != name[n] {
-            return false;
-        }
-        n += 1;
-    }
-    true
+    at == a.len() && at == b.len()
 }
 
 #[cfg(test)]
