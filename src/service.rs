@@ -35,6 +35,8 @@ enum Event {
 const BACKLOG: i32 = 4096;
 /// Descriptors for everything but clients: the listener, the poller, the database, the log.
 const OTHER_DESCRIPTORS: usize = 32;
+/// How long clients wait for the first attempt to open the database before they are told that it is not there.
+const FIRST_TRY: Duration = Duration::from_millis(100);
 /// Delays between attempts to open the database.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(5);
@@ -89,10 +91,10 @@ pub fn run(config: Config) -> Result<(), String> {
     };
     let common = [("X-Served-By", &*host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
     let hub = Hub::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
-    hub.start(config.workers).map_err(|e| format!("a worker can't be started: {e}"))?;
     info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
 
-    let opening = Opening { servers, phase: Arc::clone(&phase), timeouts, wait: config.db_wait };
+    let (tried, first_try) = mpsc::channel();
+    let opening = Opening { servers, phase: Arc::clone(&phase), timeouts, wait: config.db_wait, tried };
     let gave_up = events.clone();
     thread::Builder::new()
         .name("database".to_owned())
@@ -102,6 +104,9 @@ pub fn run(config: Config) -> Result<(), String> {
             }
         })
         .map_err(|e| format!("a thread can't be started: {e}"))?;
+    // Where the database is there, the first clients need not hear that it is not.
+    let _ = first_try.recv_timeout(FIRST_TRY);
+    hub.start(config.workers).map_err(|e| format!("a worker can't be started: {e}"))?;
 
     match received.recv() {
         Ok(Event::GaveUp(reason)) => Err(reason),
@@ -159,6 +164,8 @@ struct Opening {
     phase: Arc<Phase>,
     timeouts: Timeouts,
     wait: Option<Duration>,
+    /// Told when the first attempt is over.
+    tried: Sender<()>,
 }
 
 impl Opening {
@@ -172,6 +179,7 @@ impl Opening {
                 Err(error) => error,
             };
             self.phase.set_waiting_for(error.in_short());
+            let _ = self.tried.send(());
             let since = needs_a_person_since.filter(|_| error.needs_a_person()).unwrap_or_else(Instant::now);
             needs_a_person_since = error.needs_a_person().then_some(since);
             let hopeless = needs_a_person_since.is_some_and(|since| since.elapsed() >= PERSONS_WAIT);
@@ -187,6 +195,7 @@ impl Opening {
             self.pause(delay, &error);
         }
         self.phase.set_open();
+        let _ = self.tried.send(());
         info!("open after {} ms", start.elapsed().as_millis());
         self.servers.keep_resolved();
     }
