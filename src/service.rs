@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -22,7 +23,7 @@ use crate::http::{Hub, Limits};
 use crate::retry::Backoff;
 use crate::store::schema::Shape;
 use crate::store::{ConnectError, Error, Seat, Servers, Timeouts};
-use crate::system::give_back_large_blocks;
+use crate::system::thin_out_allocator;
 
 /// What the main thread waits for.
 enum Event {
@@ -50,7 +51,7 @@ const WATCH_TIMEOUTS: Timeouts =
 
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
-    give_back_large_blocks();
+    thin_out_allocator(thread::available_parallelism().map_or(1, NonZeroUsize::get));
     let (events, received) = mpsc::channel();
     listen_for_signals(events.clone()).map_err(|e| format!("signals can't be handled: {e}"))?;
     config.notes.iter().for_each(|note| warn!("{note}"));
