@@ -22,6 +22,7 @@ use super::access::Access;
 use super::budget::Budget;
 use super::connection::{Closed, Connection, Expiry, Next};
 use super::head::Head;
+use super::parking::{Parking, Spot};
 use super::places::Places;
 use super::reply::Reply;
 use super::request::RequestId;
@@ -61,17 +62,6 @@ const LISTENER: usize = usize::MAX - 1;
 const NO_DESCRIPTOR: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// Where a connection is parked.
-type Place = Mutex<Parking>;
-
-#[derive(Default)]
-struct Parking {
-    /// Nothing while a thread has it.
-    connection: Option<Box<Connection>>,
-    /// An event came meanwhile.
-    missed: bool,
-}
-
 /// All connections.
 pub struct Hub {
     itself: Weak<Hub>,
@@ -82,7 +72,7 @@ pub struct Hub {
     /// Lines that every answer has, each with its CRLF.
     common: String,
     listener: Mutex<Option<Watched<TcpListener>>>,
-    parked: Box<[Place]>,
+    parking: Parking,
     places: Arc<Places>,
     budget: Arc<Budget>,
     /// Given up for a moment to accept, and close, a connection when no other descriptor is left.
@@ -113,7 +103,7 @@ impl Hub {
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
             listener: Mutex::new(Some(listener)),
-            parked: (0..total).map(|_| Place::default()).collect(),
+            parking: Parking::new(total),
             places: Places::new(total),
             budget: Budget::new(HELD_BYTES),
             reserve: Mutex::new(open_reserve()),
@@ -140,8 +130,8 @@ impl Hub {
         self.closing.store(true, Ordering::SeqCst);
         drop(lock(&self.listener).take());
         self.places.when_empty(Box::new(on_empty));
-        for place in &self.parked {
-            if let Some(connection) = &mut lock(place).connection
+        for spot in self.parking.spots() {
+            if let Some(connection) = &mut spot.lock().connection
                 && connection.idle_since().is_some()
             {
                 // A worker looks once more for a request that is just arriving.
@@ -190,14 +180,8 @@ impl Hub {
     }
 
     fn event(&self, event: Happened, scratch: &mut [u8], turn: &mut Turn<'_>) {
-        let Some(place) = self.parked.get(event.key) else { return };
-        let mut parking = lock(place);
-        let Some(mut connection) = parking.connection.take() else {
-            // Another worker has it; or the event is that of a connection that is gone.
-            parking.missed = true;
-            return;
-        };
-        drop(parking);
+        // Another worker has it; or the event is that of a connection that is gone.
+        let Some(mut connection) = self.parking.take(event.key) else { return };
         if event.ended {
             connection.hear_end();
         }
@@ -232,26 +216,26 @@ impl Hub {
             }
         }
         // Armed and put down under one lock: the event finds the connection, and `close` finds what it has to end.
-        let mut place = lock(&self.parked[connection.lease.place()]);
-        let missed = std::mem::take(&mut place.missed);
+        let mut parked = self.parking.at(connection.lease.place()).lock();
+        let missed = std::mem::take(&mut parked.missed);
         if self.closing.load(Ordering::SeqCst) && connection.idle_since().is_some() {
             connection.end(Closed::Shutdown);
         } else if connection.park(interest, missed, &self.limits).is_ok() {
-            place.connection = Some(connection);
+            parked.connection = Some(connection);
         }
     }
 
     /// Closes the parked connection that weighs most on the budget, if it weighs more than this.
     fn evict_heaviest(&self, than: u128) -> bool {
         let now = Instant::now();
-        let burden = |place: &Place| lock(place).connection.as_ref().map_or(0, |connection| connection.burden(now));
-        let Some((heaviest, place)) = self.parked.iter().map(|place| (burden(place), place)).max_by_key(|h| h.0) else {
+        let burden = |spot: &Spot| spot.lock().connection.as_ref().map_or(0, |connection| connection.burden(now));
+        let Some((heaviest, spot)) = self.parking.spots().map(|spot| (burden(spot), spot)).max_by_key(|h| h.0) else {
             return false;
         };
         if heaviest <= than {
             return false;
         }
-        if let Some(mut connection) = lock(place).connection.take_if(|connection| connection.burden(now) > than) {
+        if let Some(mut connection) = spot.lock().connection.take_if(|connection| connection.burden(now) > than) {
             connection.end(Closed::Memory);
             debug!("a connection to {} is closed: it holds too much for too long", connection.peer());
         }
@@ -344,12 +328,11 @@ impl Hub {
     }
 
     fn evict_longest_idle(&self) -> bool {
-        let idle = |place: &Place| lock(place).connection.as_ref().and_then(|c| c.idle_since());
-        let longest =
-            self.parked.iter().filter_map(|place| idle(place).map(|since| (since, place))).min_by_key(|l| l.0);
-        let Some((_, place)) = longest else { return false };
+        let idle = |spot: &Spot| spot.lock().connection.as_ref().and_then(|c| c.idle_since());
+        let longest = self.parking.spots().filter_map(|spot| idle(spot).map(|since| (since, spot))).min_by_key(|l| l.0);
+        let Some((_, spot)) = longest else { return false };
         // Unless it has become busy meanwhile, and then another look would find another one.
-        if let Some(mut longest) = lock(place).connection.take_if(|connection| connection.idle_since().is_some()) {
+        if let Some(mut longest) = spot.lock().connection.take_if(|connection| connection.idle_since().is_some()) {
             longest.end(Closed::Evicted);
         }
         true
@@ -362,17 +345,15 @@ impl Hub {
         }
         let mut idle = 0;
         let now = Instant::now();
-        let parked: &[Place] = if self.places.are_empty() { &[] } else { &self.parked };
-        for place in parked {
-            let mut guard = lock(place);
-            let parked = &mut guard.connection;
-            idle += i64::from(parked.as_ref().is_some_and(|connection| connection.idle_since().is_some()));
-            match parked.as_mut().and_then(|connection| connection.expired(now)) {
+        for spot in self.parking.spots() {
+            let mut parked = spot.lock();
+            idle += i64::from(parked.connection.as_ref().is_some_and(|connection| connection.idle_since().is_some()));
+            match parked.connection.as_mut().and_then(|connection| connection.expired(now)) {
                 None => {}
-                Some(Expiry::Drop) => drop(parked.take()),
+                Some(Expiry::Drop) => drop(parked.connection.take()),
                 Some(Expiry::Refuse) => {
-                    let Some(mut connection) = parked.take() else { continue };
-                    drop(guard);
+                    let Some(mut connection) = parked.connection.take() else { continue };
+                    drop(parked);
                     connection.abandon(Closed::RequestTimeout);
                     let access = self.access(None, connection.peer());
                     self.finish(connection, self.service.refuse(Refusal::TimedOut, None), &access);

@@ -9,6 +9,7 @@ pub mod chunked;
 pub mod connection;
 pub mod head;
 pub mod hub;
+mod parking;
 mod places;
 pub mod reply;
 pub mod request;

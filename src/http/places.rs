@@ -9,7 +9,10 @@ pub(super) struct Places {
 }
 
 struct State {
-    free: Vec<usize>,
+    /// Places that were given back; the one that was used last is the first to be used again.
+    returned: Vec<usize>,
+    /// Nobody ever had this place or one behind it.
+    fresh: usize,
     /// Called once, when the last lease is given back.
     on_empty: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -22,30 +25,36 @@ pub(super) struct Lease {
 
 impl Places {
     pub(super) fn new(total: usize) -> Arc<Places> {
-        let state = State { free: (0..total).rev().collect(), on_empty: None };
+        let state = State { returned: Vec::new(), fresh: 0, on_empty: None };
         Arc::new(Places { state: Mutex::new(state), total })
     }
 
     /// A place, if one is left.
     pub(super) fn lease(self: &Arc<Places>) -> Option<Lease> {
-        let place = self.lock().free.pop()?;
+        let mut state = self.lock();
+        let fresh = state.fresh;
+        let place = match state.returned.pop() {
+            Some(place) => place,
+            None if fresh < self.total => {
+                state.fresh += 1;
+                fresh
+            }
+            None => return None,
+        };
+        drop(state);
         Some(Lease { place, places: Arc::clone(self) })
     }
 
     /// Places that are left.
     pub(super) fn left(&self) -> usize {
-        self.lock().free.len()
-    }
-
-    /// Nobody has a place.
-    pub(super) fn are_empty(&self) -> bool {
-        self.left() == self.total
+        let state = self.lock();
+        self.total - state.taken()
     }
 
     /// Calls `call` as soon as nobody has a place.
     pub(super) fn when_empty(&self, call: Box<dyn FnOnce() + Send>) {
         let mut state = self.lock();
-        if state.free.len() == self.total {
+        if state.taken() == 0 {
             drop(state);
             call();
         } else {
@@ -55,8 +64,8 @@ impl Places {
 
     fn give_back(&self, place: usize) {
         let mut state = self.lock();
-        state.free.push(place);
-        let call = if state.free.len() == self.total { state.on_empty.take() } else { None };
+        state.returned.push(place);
+        let call = if state.taken() == 0 { state.on_empty.take() } else { None };
         drop(state);
         if let Some(call) = call {
             call();
@@ -65,6 +74,12 @@ impl Places {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn taken(&self) -> usize {
+        self.fresh - self.returned.len()
     }
 }
 
@@ -92,9 +107,9 @@ mod tests {
         assert_ne!(a.place(), b.place());
         assert!(places.lease().is_none());
         drop(a);
-        assert_eq!((places.left(), places.are_empty()), (1, false));
+        assert_eq!(places.left(), 1);
         drop(b);
-        assert!(places.are_empty());
+        assert_eq!(places.left(), 2);
     }
 
     #[test]
