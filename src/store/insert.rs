@@ -142,26 +142,26 @@ fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<V
 
 /// Inserts `rows` where an INSERT gives back the ids and keys of the rows that it made, which spares the question for them.
 fn insert_returning(session: &mut Session, rows: &[NewRow<'_>]) -> Result<Inserted, mysql::Error> {
-    let mut sql = statement(rows, session.next()?.no_backslash_escape());
+    let mut sql = statement(rows, session.no_backslash_escape);
     sql.push_str(" RETURNING id, submit_key");
-    let ids = HashMap::with_capacity(rows.len());
-    let ids = session.ask("insert", |connection| {
-        connection.query_fold(sql, ids, |mut ids, mut row: Row| {
+    session.ask("insert", |connection| {
+        let ids = connection.query_fold(sql, HashMap::with_capacity(rows.len()), |mut ids, mut row: Row| {
             ids.extend(key(row.take(1)).zip(row.take(0)));
             ids
-        })
-    })?;
-    let sound = is_sound(ids.len() as u64, session.next()?, rows);
-    Ok(Inserted { ids, rest: None, sound })
+        })?;
+        let sound = is_sound(ids.len() as u64, connection, rows);
+        Ok(Inserted { ids, rest: None, sound })
+    })
 }
 
 /// Inserts `rows`, and asks for their ids if all of them are new.
 fn insert_plainly(session: &mut Session, rows: &[NewRow<'_>]) -> Result<Inserted, mysql::Error> {
-    let sql = statement(rows, session.next()?.no_backslash_escape());
-    session.ask("insert", |connection| connection.query_drop(sql))?;
-    let connection = session.next()?;
-    let (inserted, first) = (connection.affected_rows(), connection.last_insert_id());
-    let sound = is_sound(inserted, connection, rows);
+    let sql = statement(rows, session.no_backslash_escape);
+    let (inserted, first, sound) = session.ask("insert", |connection| {
+        connection.query_drop(sql)?;
+        let inserted = connection.affected_rows();
+        Ok((inserted, connection.last_insert_id(), is_sound(inserted, connection, rows)))
+    })?;
     let all_new = sound && inserted == rows.len() as u64;
     let ids = match rows {
         [row] if all_new => HashMap::from([(row.key, first)]),

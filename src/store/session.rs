@@ -46,8 +46,10 @@ pub(super) struct Session {
     end: Option<Instant>,
     /// What its socket waits for an answer.
     patience: Option<Duration>,
-    /// What the server is, once somebody has asked.
-    version: Option<Version>,
+    /// A backslash in a statement's text is a letter.
+    pub(super) no_backslash_escape: bool,
+    /// Whether an INSERT can give back the rows that it made, once somebody has asked.
+    inserts_returning: Option<bool>,
 }
 
 /// Silence on a connection after which the system asks whether the other end is still there.
@@ -127,7 +129,10 @@ impl Session {
 
     fn new(connection: Conn, server: SocketAddr, generation: Option<u64>) -> Session {
         METRICS.database_sessions.inc();
-        Session { connection, server, generation, end: None, patience: Some(Duration::ZERO), version: None }
+        // As the answer to the first statement says it; the crate forgets it with each error that the server reports.
+        let no_backslash_escape = connection.no_backslash_escape();
+        let patience = Some(Duration::ZERO);
+        Session { connection, server, generation, end: None, patience, no_backslash_escape, inserts_returning: None }
     }
 
     /// The generation that it can be kept for.
@@ -157,11 +162,12 @@ impl Session {
 
     /// Whether an INSERT can give back the rows that it made. The first time it is a round trip.
     pub(super) fn inserts_returning(&mut self) -> Result<bool, mysql::Error> {
-        let version = match self.version.take() {
-            Some(version) => version,
-            None => Version::ask(self.next()?)?,
+        let known = match self.inserts_returning {
+            Some(known) => known,
+            None => Version::ask(self.next()?)?.inserts_returning,
         };
-        Ok(self.version.insert(version).inserts_returning)
+        self.inserts_returning = Some(known);
+        Ok(known)
     }
 
     /// A round trip with the statement that the metrics call `name`.

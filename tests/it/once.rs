@@ -200,6 +200,22 @@ fn one_bad_row_does_not_fail_its_neighbours() {
 }
 
 #[test]
+fn a_backslash_stays_one_where_the_server_takes_it_for_a_letter_also_after_an_error() {
+    let database = Database::private_with("--sql-mode=NO_BACKSLASH_ESCAPES");
+    let schema = database.schema();
+    let service = Service::start(&schema, &[]);
+    service.wait_until_ready();
+    schema.run(
+        "CREATE TRIGGER picky BEFORE INSERT ON messages FOR EACH ROW \
+         IF NEW.message = 'bad' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'; END IF",
+    );
+    assert_eq!(service.submit(r"one \ before", &[]).status, 200);
+    assert_eq!(service.submit("bad", &[]).status, 500);
+    assert_eq!(service.submit(r"one \ behind", &[]).status, 200);
+    assert_eq!(service.get("/messages").messages(), [r"one \ behind", r"one \ before"]);
+}
+
+#[test]
 fn text_that_the_table_cannot_hold_is_an_error_and_is_not_stored() {
     let board = Board::start();
     // Somebody narrows the table behind the service's back; without IGNORE's help the rows would be stored mangled.
