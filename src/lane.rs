@@ -1,9 +1,9 @@
 //! A queue of jobs that are done in batches by the threads that bring them: group commit, for anything.
 //!
-//! A thread that brings a job to a lane with a free seat has to lead: it takes what is queued, does it as one batch, gives
-//! the seat back, reports on each job, and repeats until the queue is empty or somebody else leads. Otherwise the job is left
-//! to the leaders and the thread goes its way. So no thread ever waits for another's result, and the database does not wait
-//! for answers to be sent. The lane knows nothing of what a job or a seat is.
+//! A thread that brings a job when a batch is due and a seat is free has to lead: it takes what is queued, does it as one
+//! batch, gives the seat back, reports on each job, and does the same again if another batch is due by then. Otherwise the job
+//! is left to those who lead or report, and the thread goes its way. So no thread ever waits for another's result, and the
+//! database does not wait for answers to be sent. The lane knows nothing of what a job or a seat is.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -109,7 +109,7 @@ struct Waiting<J> {
 /// What a thread that brought a job does next.
 #[must_use]
 pub enum Entered<'a, W: Work> {
-    /// It goes its way: the leaders that are there do the job.
+    /// It goes its way: somebody who leads or reports does the job, or who brings another one.
     Queued,
     /// It leads, which blocks.
     Leads(Lead<'a, W>),
@@ -123,7 +123,7 @@ pub struct Lead<'a, W: Work> {
 }
 
 impl<W: Work> Lead<'_, W> {
-    /// Does what is queued, and returns when the queue is empty.
+    /// Does what is queued, and returns when nothing is or others see to it.
     pub fn lead(self) {
         self.lane.lead(self.seat);
     }
@@ -141,7 +141,7 @@ impl<W: Work> Lane<W> {
         &self.work
     }
 
-    /// Queues `job`. When a seat is free the thread has to lead; a full lane gives the job back.
+    /// Queues `job`. When a batch is due and a seat is free the thread has to lead; a full lane gives the job back.
     pub fn enter(&self, job: W::Job, bytes: usize) -> Result<Entered<'_, W>, W::Job> {
         let mut state = self.lock();
         if state.queue.len() >= self.limits.queue_jobs || state.bytes + bytes > self.limits.queue_bytes {
@@ -162,10 +162,9 @@ impl<W: Work> Lane<W> {
             // A panic ends one batch, whose jobs report it as they are dropped; the lane and the thread go on.
             let done = catch_unwind(AssertUnwindSafe(|| self.run(&mut seat, taken))).unwrap_or_default();
             let given_up = self.give_back(seat, jobs, done.as_ref().map(|done| done.1));
-            drop(catch_unwind(AssertUnwindSafe(|| {
-                done.into_iter().for_each(|(done, _)| self.work.report(done));
-                self.turn_away(given_up, Away::Outage, &self.metrics.turned_away);
-            })));
+            drop(catch_unwind(AssertUnwindSafe(|| done.map(|(done, _)| self.work.report(done)))));
+            let turn_away = || self.turn_away(given_up, Away::Outage, &self.metrics.turned_away);
+            drop(catch_unwind(AssertUnwindSafe(turn_away)));
             free = self.next_seat(jobs);
         }
     }
@@ -193,10 +192,12 @@ impl<W: Work> Lane<W> {
         let mut state = self.lock();
         state.seats.push(seat);
         state.reporting += jobs;
-        match verdict {
+        let given_up = match verdict {
             Some(Verdict::Outage) => state.take(usize::MAX, usize::MAX),
             Some(Verdict::Carry) | None => Vec::new(),
-        }
+        };
+        self.metrics.waiting_jobs.set(state.queue.len() as i64);
+        given_up
     }
 
     /// The seat for another batch, if this thread has to lead it, after so many jobs were reported on.
@@ -221,10 +222,12 @@ impl<W: Work> Lane<W> {
 
 impl<W: Work> State<W> {
     /// The seat for another batch, if one is due. While a batch is reported on, those who hear of it bring the next jobs: it
-    /// is due when as many wait, and at the latest when the report is complete.
+    /// is due when as many wait, or when the queue gets full. Whoever has reported asks again, so no job is left behind.
     fn next_seat(&mut self, limits: &Limits) -> Option<W::Seat> {
-        let enough = self.reporting.min(limits.batch_jobs).max(1);
-        if self.queue.len() < enough { None } else { self.seats.pop() }
+        let enough = self.reporting.min(limits.batch_jobs).min(limits.queue_jobs).max(1);
+        let is_heavy = self.bytes >= limits.batch_bytes.min(limits.queue_bytes / 2);
+        let is_due = self.queue.len() >= enough || is_heavy && !self.queue.is_empty();
+        if is_due { self.seats.pop() } else { None }
     }
 
     fn take(&mut self, max_jobs: usize, max_bytes: usize) -> Vec<W::Job> {

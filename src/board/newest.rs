@@ -1,6 +1,7 @@
 //! The newest lane: one SELECT answers everyone who arrived before it began.
 //!
-//! It is no cache: nothing that was read for one batch is used for another.
+//! It is no cache: nothing that was read for one batch is used for another. Who asks for what turns out not to be among the
+//! newest costs the batch one more SELECT; the floor that is remembered sends the next one like him to another lane.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,8 +42,6 @@ pub enum Read {
 pub struct Done {
     /// The newest messages, so many as the batch needs; or why there are none.
     messages: Result<Vec<Message>, Error>,
-    /// How many were asked for.
-    wanted: usize,
     /// Who asked, and where the answer is.
     jobs: Vec<(Asker, Found)>,
 }
@@ -89,6 +88,11 @@ impl Work for Newest {
         seat.begin(waited);
         let wanted = jobs.iter().map(|(_, read)| read.rows()).max().unwrap_or_default();
         let messages = seat.newest(wanted);
+        if let Ok(messages) = &messages
+            && wanted > MAX_LIMIT
+        {
+            self.remember_floor(messages);
+        }
         let mut outage = messages.as_ref().err().filter(|cause| cause.is_outage()).cloned();
         let mut find = |asker: &Asker, read| match (read, &messages) {
             (Read::After(id, limit), Ok(messages)) if !holds_all_above(messages, wanted, id) => {
@@ -105,10 +109,10 @@ impl Work for Newest {
         });
         let jobs = found.collect();
         let verdict = Verdict::outage_if(outage.is_some());
-        (Done { messages, wanted, jobs }, verdict)
+        (Done { messages, jobs }, verdict)
     }
 
-    fn report(&self, Done { messages, wanted, jobs }: Done) {
+    fn report(&self, Done { messages, jobs }: Done) {
         let messages = match messages {
             Ok(messages) => messages,
             Err(cause) => {
@@ -117,9 +121,6 @@ impl Work for Newest {
                 return;
             }
         };
-        if wanted > MAX_LIMIT {
-            self.remember_floor(&messages);
-        }
         let mut batch = Batch { messages: &messages, page: None, lists: Vec::new() };
         for (asker, found) in jobs {
             match found {

@@ -154,6 +154,7 @@ fn jobs_that_are_not_tried_are_counted() {
         assert!(value(&board.service, &name) >= 1.0, "{reason}");
     }
     assert_eq!(value(&board.service, r#"twotier_lane_rejected_jobs_total{lane="newest",reason="late"}"#), 0.0);
+    assert_eq!(value(&board.service, r#"twotier_lane_waiting_jobs{lane="newest"}"#), 0.0);
 }
 
 #[test]
