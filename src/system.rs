@@ -32,6 +32,8 @@ pub(crate) struct Sockets {
     turn: std::sync::Mutex<()>,
 }
 
+/// The key of a socket that was never armed, of which the system may tell an error all the same.
+const NOBODY: usize = usize::MAX - 2;
 /// Events that a thread takes at once.
 const EVENTS: usize = 128;
 
@@ -143,7 +145,7 @@ impl<S: AsFd + AsRawFd> Watched<S> {
 
     fn new(source: S, sockets: &Arc<Sockets>, mode: PollMode) -> io::Result<Watched<S>> {
         // SAFETY: the source is owned by what is returned, which deletes it from this poller before it drops it.
-        unsafe { sockets.poller.add_with_mode(&source, Event::none(0), mode)? };
+        unsafe { sockets.poller.add_with_mode(&source, Event::none(NOBODY), mode)? };
         Ok(Watched { source, sockets: Arc::clone(sockets), mode })
     }
 

@@ -45,9 +45,10 @@ pub struct Connection {
     closed: Closed,
     /// What the system was last asked to tell.
     armed: Option<Interest>,
-    /// All that had come by then was taken when it was last read from.
+    /// Nothing that the system has told of is unread.
     drained: bool,
-    /// The client sends nothing more, of which the system has told and will not tell again.
+    /// The client sends nothing more, or may not: then nothing but reading to the end shows whether all is read, and the
+    /// system has to be asked to tell of it once more.
     ended: bool,
 }
 
@@ -174,6 +175,8 @@ impl Connection {
 
     /// Goes on as far as it can without blocking: sends, reads into `scratch`, and parses.
     pub(super) fn advance(&mut self, scratch: &mut [u8]) -> Next {
+        // Until it is read from, which may be another time.
+        self.drained = false;
         if self.wire.is_some() {
             match self.flush() {
                 Ok(()) => {}
