@@ -138,8 +138,7 @@ mod tests {
                 let mut turn = turns.take();
                 sender.send(next(&mut turn, &[9])).unwrap();
             });
-            thread::sleep(Duration::from_millis(50));
-            assert!(received.try_recv().is_err(), "there are listeners enough");
+            assert!(received.recv_timeout(Duration::from_millis(50)).is_err(), "there are listeners enough");
             pass();
             received.recv_timeout(Duration::from_secs(20)).expect("a turn")
         })
