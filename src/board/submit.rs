@@ -42,6 +42,14 @@ pub enum Form {
     Create,
 }
 
+/// A batch that was stored, or failed, and is not answered yet.
+pub struct Done {
+    /// By key; those with one key in the order in which they came.
+    jobs: Vec<(Asker, Submit)>,
+    /// What became of each key, and how many jobs have it.
+    outcomes: Vec<(Outcome, usize)>,
+}
+
 #[derive(Serialize)]
 struct SubmitJson<'a> {
     id: u64,
@@ -73,14 +81,6 @@ impl Submits {
             Form::Submit | Form::Create => answer::problem(&self.pages, problem, html),
         }
     }
-}
-
-/// A batch that was stored, or failed, and is not answered yet.
-pub struct Done {
-    /// By key; those with one key in the order in which they came.
-    jobs: Vec<(Asker, Submit)>,
-    /// What became of each key, and how many jobs have it.
-    outcomes: Vec<(Outcome, usize)>,
 }
 
 impl Work for Submits {
