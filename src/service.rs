@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -51,7 +50,7 @@ const WATCH_TIMEOUTS: Timeouts =
 
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
-    thin_out_allocator(thread::available_parallelism().map_or(1, NonZeroUsize::get));
+    thin_out_allocator();
     let (events, received) = mpsc::channel();
     listen_for_signals(events.clone()).map_err(|e| format!("signals can't be handled: {e}"))?;
     config.notes.iter().for_each(|note| warn!("{note}"));
@@ -107,6 +106,8 @@ pub fn run(config: Config) -> Result<(), String> {
         .map_err(|e| format!("a thread can't be started: {e}"))?;
     // Where the database is there, the first clients need not hear that it is not.
     let _ = first_try.recv_timeout(FIRST_TRY);
+    // The later ones are told to nobody.
+    drop(first_try);
     hub.start(config.workers).map_err(|e| format!("a worker can't be started: {e}"))?;
 
     match received.recv() {

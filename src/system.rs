@@ -68,19 +68,22 @@ pub(crate) fn limit_waiting(connection: &impl AsRawFd, limit: Option<Duration>) 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const LARGE_BLOCK: libc::c_int = 1024 * 1024;
 
+/// The processors that this process may use.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
 /// Has the allocator keep little: it gives large blocks back to the system when they are freed, and has an arena for each
-/// of so many processors. Where it is not glibc's, nothing.
-pub(crate) fn thin_out_allocator(processors: usize) {
+/// processor. Where it is not glibc's, nothing.
+pub(crate) fn thin_out_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in [
         (libc::M_MMAP_THRESHOLD, LARGE_BLOCK),
-        (libc::M_ARENA_MAX, libc::c_int::try_from(processors).unwrap_or(libc::c_int::MAX)),
+        (libc::M_ARENA_MAX, libc::c_int::try_from(processors()).unwrap_or(libc::c_int::MAX)),
     ] {
         // SAFETY: it changes a number of the allocator's, under the allocator's own lock.
         let _ = unsafe { libc::mallopt(parameter, value) };
     }
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    let _ = processors;
 }
 
 /// What a parked socket waits for.

@@ -8,7 +8,6 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -30,7 +29,7 @@ use super::responder::Responder;
 use super::turn::{Turn, Turns};
 use super::{Refusal, Service};
 use crate::metrics::METRICS;
-use crate::system::{Happened, Interest, Sockets, Watched};
+use crate::system::{Happened, Interest, Sockets, Watched, processors};
 
 /// What connections may take, and how long.
 #[derive(Debug, Clone)]
@@ -98,7 +97,7 @@ impl Hub {
         Ok(Arc::new_cyclic(|itself| Hub {
             itself: Weak::clone(itself),
             sockets,
-            turns: Turns::new(thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+            turns: Turns::new(processors()),
             service,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
