@@ -372,10 +372,12 @@ mod tests {
     }
 
     #[test]
-    fn the_next_batch_waits_for_as_many_jobs_as_are_reported_on_or_for_the_end_of_the_report() {
-        for (others, done_meanwhile, done_in_the_end) in
-            [(vec![1], vec![], vec![vec![1]]), (vec![1, 2], vec![vec![1, 2]], vec![])]
-        {
+    fn the_next_batch_waits_for_as_many_jobs_as_are_reported_on_or_a_full_one_or_the_end_of_the_report() {
+        for (others, done_meanwhile, done_in_the_end) in [
+            (vec![(1, 1)], vec![], vec![vec![1]]),
+            (vec![(1, 1), (2, 1)], vec![vec![1, 2]], vec![]),
+            (vec![(1, LIMITS.batch_bytes)], vec![vec![1]], vec![]),
+        ] {
             let set = lane(LIMITS, Verdict::Carry);
             let lane = Arc::clone(&set.lane);
             let leader = thread::spawn(move || lane.bring(0, 1));
@@ -384,7 +386,7 @@ mod tests {
             set.gate.wait();
             set.gate.wait();
             assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![100, 50]]);
-            others.into_iter().for_each(|job| set.lane.bring(job, 1).unwrap());
+            others.into_iter().for_each(|(job, bytes)| set.lane.bring(job, bytes).unwrap());
             assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), done_meanwhile);
             set.gate.wait();
             leader.join().unwrap().unwrap();
