@@ -7,10 +7,10 @@ const list = document.getElementById("messages");
 const problem = document.getElementById("problem");
 
 function localTime(time) {
-  time.title = time.dateTime;
-  const moment = new Date(time.dateTime);
-  const text = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-  time.textContent = time.classList.contains("edited") ? `edited ${text}` : text;
+  const text = time.textContent;
+  time.dateTime = time.title = text;
+  const moment = new Date(text.replace(" ", "T"));
+  time.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
 // A time-ordered UUID (RFC 9562, section 5.7). crypto.randomUUID is missing on pages that came over plain http.
@@ -34,7 +34,7 @@ function show(message) {
   item.append(text);
   if (message.created_at) {
     const time = document.createElement("time");
-    time.dateTime = message.created_at;
+    time.textContent = message.created_at;
     localTime(time);
     item.append(time);
   }
