@@ -58,11 +58,23 @@ pub fn run(config: Config) -> Result<(), String> {
 
     let listener = listen(config.bind, config.port)?;
     let address = listener.local_addr().map_err(|e| format!("the listener has no address: {e}"))?;
+    info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
     let servers = Arc::new(Servers::new(config.hosts, config.account));
     let phase = Arc::new(Phase::default());
     phase.set_waiting_for("waiting for the database");
-    let host = host_name();
     let timeouts = Timeouts { connect: config.db_timeout, statement: Some(config.db_timeout) };
+    let (tried, first_try) = mpsc::channel();
+    let opening = Opening {
+        servers: Arc::clone(&servers),
+        phase: Arc::clone(&phase),
+        timeouts,
+        wait: config.db_wait,
+        events: events.clone(),
+        tried,
+    };
+    opening.start().map_err(|e| format!("a thread can't be started: {e}"))?;
+
+    let host = host_name();
     let seat = |timeouts| Seat::new(Arc::clone(&servers), timeouts);
     let seats = Seats {
         newest: seat(timeouts),
@@ -91,19 +103,7 @@ pub fn run(config: Config) -> Result<(), String> {
     };
     let common = [("X-Served-By", &*host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
     let hub = Hub::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
-    info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
 
-    let (tried, first_try) = mpsc::channel();
-    let opening = Opening { servers, phase: Arc::clone(&phase), timeouts, wait: config.db_wait, tried };
-    let gave_up = events.clone();
-    thread::Builder::new()
-        .name("database".to_owned())
-        .spawn(move || {
-            if catch_unwind(AssertUnwindSafe(|| opening.run(&gave_up))).is_err() {
-                let _ = gave_up.send(Event::GaveUp("opening the database met a panic".to_owned()));
-            }
-        })
-        .map_err(|e| format!("a thread can't be started: {e}"))?;
     // Where the database is there, the first clients need not hear that it is not.
     let _ = first_try.recv_timeout(FIRST_TRY);
     // The later ones are told to nobody.
@@ -166,12 +166,23 @@ struct Opening {
     phase: Arc<Phase>,
     timeouts: Timeouts,
     wait: Option<Duration>,
+    /// Told when there will be no other attempt.
+    events: Sender<Event>,
     /// Told when the first attempt is over.
     tried: Sender<()>,
 }
 
 impl Opening {
-    fn run(&self, events: &Sender<Event>) {
+    fn start(self) -> io::Result<()> {
+        let run = move || {
+            if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+                let _ = self.events.send(Event::GaveUp("opening the database met a panic".to_owned()));
+            }
+        };
+        thread::Builder::new().name("database".to_owned()).spawn(run).map(drop)
+    }
+
+    fn run(&self) {
         let start = Instant::now();
         let mut needs_a_person_since = None;
         let mut delays = Backoff::new(FIRST_DELAY, MAX_DELAY);
@@ -188,7 +199,7 @@ impl Opening {
             if hopeless || self.wait.is_some_and(|wait| start.elapsed() >= wait) {
                 warn!("attempt {attempt} to open the database failed: {error}");
                 // Without a receiver the process is ending anyway.
-                let _ = events.send(Event::GaveUp(format!("gave up after {attempt} attempts: {error}")));
+                let _ = self.events.send(Event::GaveUp(format!("gave up after {attempt} attempts: {error}")));
                 return;
             }
             let left = self.wait.map_or(MAX_DELAY, |wait| wait.saturating_sub(start.elapsed()));
@@ -211,6 +222,7 @@ impl Opening {
             return Err(Error::Refused(format!("the server is {}; {words}", version.text)));
         }
         if seat.shape()? == Shape::Right {
+            seat.leave();
             return Ok(());
         }
         let patient = Timeouts { statement: None, ..self.timeouts };

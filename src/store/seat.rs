@@ -60,6 +60,13 @@ impl Seat {
         Seat { servers, timeouts, session: None, end: None }
     }
 
+    /// Gives the seat up, and its session to the next that needs one: a login less for the first page.
+    pub fn leave(self) {
+        if let Some(session) = self.session {
+            self.servers.leave(session);
+        }
+    }
+
     /// Begins work for whoever has `waited` so long already: all statements until the next beginning have the time of one
     /// statement together, and less after a long wait, so that everybody is answered within that time and a second.
     pub fn begin(&mut self, waited: Duration) {
@@ -136,7 +143,8 @@ impl Seat {
 
     /// The session that is there, if it is still one with the right server, or a new one.
     fn session(&mut self, end: Option<Instant>) -> Result<Session, Error> {
-        let kept = self.session.take().filter(|kept| kept.generation().is_some_and(|g| self.servers.is_current(g)));
+        let kept = self.session.take().or_else(|| self.servers.left());
+        let kept = kept.filter(|kept| kept.generation().is_some_and(|g| self.servers.is_current(g)));
         let mut session = match kept {
             Some(kept) => kept,
             None => {

@@ -29,6 +29,8 @@ pub struct Servers {
     account: Account,
     known: Mutex<Known>,
     asked: Condvar,
+    /// A session that is open and has no seat.
+    spare: Mutex<Option<Session>>,
 }
 
 #[derive(Default)]
@@ -57,7 +59,7 @@ const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
 impl Servers {
     /// The servers called `hosts`, none of them resolved yet.
     pub fn new(hosts: Vec<Host>, account: Account) -> Servers {
-        Servers { hosts, account, known: Mutex::new(Known::default()), asked: Condvar::new() }
+        Servers { hosts, account, known: Mutex::default(), asked: Condvar::new(), spare: Mutex::default() }
     }
 
     /// Finds the addresses of all names; may take as long as the resolver likes. Names that can't be resolved now keep the
@@ -142,6 +144,16 @@ impl Servers {
             Some((connection, server)) => Ok(Session::of_reader(connection, server)),
             None => Err(telling),
         }
+    }
+
+    /// Leaves a session to the seat that needs one next.
+    pub(super) fn leave(&self, session: Session) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    }
+
+    /// A session that was left, if there is one.
+    pub(super) fn left(&self) -> Option<Session> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// All seats go to the same server: one that reads elsewhere would miss what was written here.

@@ -89,6 +89,18 @@ fn lanes_statements_and_connections_are_counted() {
 }
 
 #[test]
+fn the_session_that_opened_the_database_serves_the_first_request() {
+    let board = Board::start();
+    // The table is there now, so this one only looks at it.
+    let service = Service::start(&board.schema, &[]);
+    eventually("the database is open", || service.logged("open after").is_some());
+    let sessions = || value(&service, "twotier_database_sessions");
+    assert_eq!(sessions(), 1.0);
+    assert_eq!(service.get("/").status, 200);
+    assert_eq!(sessions(), 1.0, "no other login for the page");
+}
+
+#[test]
 fn connections_that_clients_and_last_answers_end_are_counted() {
     let board = Board::start();
     // Kept, so that the askers' own ends are not among what is counted.
