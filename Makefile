@@ -9,7 +9,7 @@ help: ## list what there is
 
 .PHONY: build
 build: ## build the release binary
-	@$(CARGO) build --release --locked
+	@scripts/build
 
 .PHONY: run
 run: build ## serve a board on http://127.0.0.1:5000 with a private database in ./data
