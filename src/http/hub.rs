@@ -4,22 +4,21 @@
 //! request. Workers never block on a socket; what can't go on is parked until its event. One more thread looks at the
 //! deadlines. The hub knows nothing of what a request means.
 
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{debug, error, warn};
-use rustix::io::Errno;
+use log::{debug, error};
 
 use super::access::Access;
 use super::budget::Budget;
 use super::connection::{Closed, Connection, Expiry, Next};
+use super::door::{DOOR, Door};
 use super::head::Head;
 use super::parking::{Parking, Spot};
 use super::places::Places;
@@ -51,15 +50,8 @@ pub const SPARE_PLACES: usize = 64;
 pub const HELD_BYTES: usize = 32 * 1024 * 1024;
 /// How often the deadlines are looked at, which is how late a time-out may be.
 const SWEEP: Duration = Duration::from_millis(200);
-/// Connections accepted in a row before the worker lets others at the listener.
-const ACCEPTS: usize = 64;
 /// A worker's buffer for what it reads.
 const SCRATCH: usize = 16 * 1024;
-/// The listener's key; connections have their place's number.
-const LISTENER: usize = usize::MAX - 1;
-/// The answer when there is no descriptor for anything else.
-const NO_DESCRIPTOR: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// All connections.
 pub struct Hub {
@@ -70,12 +62,10 @@ pub struct Hub {
     limits: Limits,
     /// Lines that every answer has, each with its CRLF.
     common: String,
-    listener: Mutex<Option<Watched<TcpListener>>>,
+    door: Door,
     parking: Parking,
     places: Arc<Places>,
     budget: Arc<Budget>,
-    /// Given up for a moment to accept, and close, a connection when no other descriptor is left.
-    reserve: Mutex<Option<File>>,
     closing: AtomicBool,
     process: u32,
     requests: AtomicU64,
@@ -90,9 +80,7 @@ impl Hub {
         common: &[(&str, &str)],
     ) -> io::Result<Arc<Hub>> {
         let sockets = Sockets::new()?;
-        listener.set_nonblocking(true)?;
-        let listener = Watched::once(listener, &sockets)?;
-        listener.arm(LISTENER, Interest::Read)?;
+        let door = Door::open(listener, &sockets)?;
         let total = limits.max_connections + SPARE_PLACES;
         Ok(Arc::new_cyclic(|itself| Hub {
             itself: Weak::clone(itself),
@@ -101,11 +89,10 @@ impl Hub {
             service,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
-            listener: Mutex::new(Some(listener)),
+            door,
             parking: Parking::new(total),
             places: Places::new(total),
             budget: Budget::new(HELD_BYTES),
-            reserve: Mutex::new(open_reserve()),
             closing: AtomicBool::new(false),
             process: RandomState::new().hash_one(0u8) as u32,
             requests: AtomicU64::new(0),
@@ -127,7 +114,7 @@ impl Hub {
     /// last one is gone.
     pub fn close(&self, on_empty: impl FnOnce() + Send + 'static) {
         self.closing.store(true, Ordering::SeqCst);
-        drop(lock(&self.listener).take());
+        self.door.close();
         self.places.when_empty(Box::new(on_empty));
         for spot in self.parking.spots() {
             if let Some(connection) = &mut spot.lock().connection
@@ -160,7 +147,7 @@ impl Hub {
         let mut turn = self.turns.take();
         loop {
             match turn.next(|events| self.sockets.wait(events)) {
-                Ok(Some(Happened { key: LISTENER, .. })) => survive(|| self.accept()),
+                Ok(Some(Happened { key: DOOR, .. })) => survive(|| self.accept()),
                 Ok(Some(event)) => survive(|| self.event(event, &mut scratch, &mut turn)),
                 Ok(None) => {}
                 Err(error) => {
@@ -242,39 +229,7 @@ impl Hub {
     }
 
     fn accept(&self) {
-        let guard = lock(&self.listener);
-        let Some(listener) = &*guard else { return };
-        for _ in 0..ACCEPTS {
-            let error = match listener.accept() {
-                Ok((socket, peer)) => {
-                    self.admit(socket, peer);
-                    continue;
-                }
-                Err(error) => error,
-            };
-            match (error.kind(), Errno::from_io_error(&error)) {
-                (ErrorKind::WouldBlock, _) => break,
-                (_, Some(Errno::MFILE | Errno::NFILE)) => match self.accept_without_descriptor(listener, &error) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    // The next look at the deadlines arms the listener again.
-                    Err(_) => return,
-                },
-                (_, Some(Errno::NOBUFS | Errno::NOMEM)) => {
-                    warn!("connections can't be accepted: {error}");
-                    return;
-                }
-                // The client went away before it was accepted, in one of many ways.
-                (_, _) => {}
-            }
-        }
-        self.listen_on(listener);
-    }
-
-    fn listen_on(&self, listener: &Watched<TcpListener>) {
-        if let Err(error) = listener.arm(LISTENER, Interest::Read) {
-            error!("the listener can't be waited for: {error}");
-        }
+        self.door.accept(|| self.evict_longest_idle(), |socket, peer| self.admit(socket, peer));
     }
 
     fn admit(&self, socket: TcpStream, peer: SocketAddr) {
@@ -298,34 +253,6 @@ impl Hub {
         }
     }
 
-    /// No descriptor is left: accepts with the reserve's. The connection that has been idle longest makes room for the new
-    /// one; when none is idle the new one is told so, instead of waiting in silence. `WouldBlock` when nobody waits, of
-    /// which the system says nothing while there is no descriptor.
-    fn accept_without_descriptor(&self, listener: &TcpListener, cause: &io::Error) -> io::Result<()> {
-        let mut reserve = lock(&self.reserve);
-        if reserve.is_none() {
-            // Somebody else took its descriptor meanwhile.
-            self.evict_longest_idle();
-        }
-        drop(reserve.take());
-        let accepted = listener.accept();
-        if accepted.is_ok() && self.evict_longest_idle() {
-            *reserve = open_reserve();
-            drop(reserve);
-            return accepted.map(|(socket, peer)| self.admit(socket, peer));
-        }
-        let told = accepted.map(|(mut socket, _)| {
-            warn!("a connection can't be accepted: {cause}");
-            METRICS.connections_refused.with_label_values(&["no_descriptor"]).inc();
-            let _ = socket.set_nonblocking(true);
-            let _ = socket.write_all(NO_DESCRIPTOR);
-            // What is unread when it is closed would reset the connection, and the answer might be lost.
-            let _ = socket.read(&mut [0; 4096]);
-        });
-        *reserve = open_reserve();
-        told
-    }
-
     fn evict_longest_idle(&self) -> bool {
         let idle = |spot: &Spot| spot.lock().connection.as_ref().and_then(|c| c.idle_since());
         let longest = self.parking.spots().filter_map(|spot| idle(spot).map(|since| (since, spot))).min_by_key(|l| l.0);
@@ -339,9 +266,7 @@ impl Hub {
 
     fn sweep(&self) {
         // Also when an earlier attempt to accept failed, or met a panic.
-        if let Some(listener) = &*lock(&self.listener) {
-            self.listen_on(listener);
-        }
+        self.door.listen();
         let mut idle = 0;
         let now = Instant::now();
         for spot in self.parking.spots() {
@@ -379,13 +304,4 @@ fn survive(task: impl FnOnce()) {
 /// An IPv4 client of a socket that takes both families has its IPv4 address.
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
-}
-
-fn open_reserve() -> Option<File> {
-    File::open("/dev/null").ok()
-}
-
-/// A panic under one of the hub's locks leaves nothing half-changed behind, so poison says nothing.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

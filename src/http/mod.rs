@@ -7,6 +7,7 @@ mod access;
 pub mod budget;
 pub mod chunked;
 pub mod connection;
+mod door;
 pub mod head;
 pub mod hub;
 mod parking;

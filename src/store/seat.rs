@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::error::{Error, Failure, words};
+use super::error::{Error, words};
+use super::failure::Failure;
 use super::servers::Servers;
 use super::session::Session;
 use crate::metrics::METRICS;
