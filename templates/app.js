@@ -7,7 +7,7 @@ const list = document.getElementById("messages");
 const problem = document.getElementById("problem");
 
 function localTime(time) {
-  const text = time.textContent;
+  const text = time.dateTime || time.textContent;
   time.dateTime = time.title = text;
   const moment = new Date(text.replace(" ", "T"));
   time.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -34,7 +34,7 @@ function show(message) {
   item.append(text);
   if (message.created_at) {
     const time = document.createElement("time");
-    time.textContent = message.created_at;
+    time.textContent = message.created_at.replace("T", " ");
     localTime(time);
     item.append(time);
   }

@@ -1,4 +1,4 @@
-//! The hub: all sockets, the listener too, and equal workers that wait for them.
+//! The hub: all connections, and equal workers that wait for them and for the door.
 //!
 //! A worker that listens takes events and handles them itself: there is no hand-over between threads on the way of a
 //! request. Workers never block on a socket; what can't go on is parked until its event. One more thread looks at the

@@ -1,5 +1,5 @@
-//! What an error of the `mysql` crate means for the statement, its connection and its server: whether to try again, where,
-//! and with what.
+//! What an error of the `mysql` crate means for the statement, its connection and its server. What is done then is the seat's
+//! to decide.
 
 use std::io;
 
@@ -23,7 +23,6 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// What this error means.
     pub(super) fn of(error: &mysql::Error) -> Failure {
         match error {
             mysql::Error::MySqlError(server) => match server.code {

@@ -61,10 +61,10 @@ impl Seat {
         Seat { servers, timeouts, session: None, end: None }
     }
 
-    /// Gives the seat up, and its session to the next that needs one: a login less for the first page.
+    /// Gives the seat up, and its session to the seat that needs one next: a login less for the first who asks.
     pub fn leave(self) {
-        if let Some(session) = self.session {
-            self.servers.leave(session);
+        if let Some(session) = self.session.filter(|session| session.generation().is_some()) {
+            self.servers.keep_spare(session);
         }
     }
 
@@ -144,7 +144,7 @@ impl Seat {
 
     /// The session that is there, if it is still one with the right server, or a new one.
     fn session(&mut self, end: Option<Instant>) -> Result<Session, Error> {
-        let kept = self.session.take().or_else(|| self.servers.left());
+        let kept = self.session.take().or_else(|| self.servers.take_spare());
         let kept = kept.filter(|kept| kept.generation().is_some_and(|g| self.servers.is_current(g)));
         let mut session = match kept {
             Some(kept) => kept,

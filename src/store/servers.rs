@@ -1,4 +1,4 @@
-//! The database's servers: their names, their addresses, and which of them to try first.
+//! The database's servers: their names, their addresses, which of them to try first, and a session that nobody uses yet.
 //!
 //! Names are resolved by one thread that nobody waits for, because a resolver may hang; everybody else uses the addresses
 //! that it found last. Every address of a name is tried, and one that failed is tried last for a while.
@@ -146,13 +146,13 @@ impl Servers {
         }
     }
 
-    /// Leaves a session to the seat that needs one next.
-    pub(super) fn leave(&self, session: Session) {
+    /// Keeps a session for the seat that needs one next.
+    pub(super) fn keep_spare(&self, session: Session) {
         *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
     }
 
-    /// A session that was left, if there is one.
-    pub(super) fn left(&self) -> Option<Session> {
+    /// The session that is kept, if there is one.
+    pub(super) fn take_spare(&self) -> Option<Session> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
