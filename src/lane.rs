@@ -1,9 +1,9 @@
 //! A queue of jobs that are done in batches by the threads that bring them: group commit, for anything.
 //!
-//! A thread that brings a job when a batch is due and a seat is free has to lead: it takes what is queued, does it as one
-//! batch, gives the seat back, reports on each job, and does the same again if another batch is due by then. Otherwise the job
-//! is left to those who lead or report, and the thread goes its way. So no thread ever waits for another's result, and the
-//! database does not wait for answers to be sent. The lane knows nothing of what a job or a seat is.
+//! A thread that has brought jobs has to lead when a batch is due and a seat is free: it takes what is queued, does it as one
+//! batch, gives the seat back, reports on each job, and does the same again if another batch is due by then. Otherwise the
+//! jobs are left to those who lead or report, and the thread goes its way. So no thread ever waits for another's result, and
+//! the database does not wait for answers to be sent. The lane knows nothing of what a job or a seat is.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -89,6 +89,8 @@ struct State<W: Work> {
     seats: Vec<W::Seat>,
     /// Jobs that are done and being reported on.
     reporting: usize,
+    /// How long the last batch took.
+    pace: Duration,
 }
 
 /// What a leader has taken from the queue.
@@ -106,33 +108,59 @@ struct Waiting<J> {
     since: Instant,
 }
 
-/// What a thread that brought a job does next.
-#[must_use]
-pub enum Entered<'a, W: Work> {
-    /// It goes its way: somebody who leads or reports does the job, or who brings another one.
-    Queued,
-    /// It leads, which blocks.
-    Leads(Lead<'a, W>),
-}
-
-/// The duty to do what is queued.
+/// The duty to do what is queued, as one batch.
 #[must_use]
 pub struct Lead<'a, W: Work> {
     lane: &'a Lane<W>,
     seat: W::Seat,
+    expected: Duration,
 }
 
-impl<W: Work> Lead<'_, W> {
-    /// Does what is queued, and returns when nothing is or others see to it.
-    pub fn lead(self) {
-        self.lane.lead(self.seat);
+/// A batch that is done, and not reported on yet.
+#[must_use]
+pub struct Done<'a, W: Work> {
+    lane: &'a Lane<W>,
+    jobs: usize,
+    result: Option<W::Done>,
+    /// Jobs that waited behind it in vain.
+    given_up: Vec<W::Job>,
+}
+
+impl<'a, W: Work> Lead<'a, W> {
+    /// How long the batch may take, from how long the last one did.
+    pub fn expected(&self) -> Duration {
+        self.expected
+    }
+
+    /// Does the batch, which may block, and gives the seat back.
+    pub fn run(self) -> Done<'a, W> {
+        let Lead { lane, mut seat, .. } = self;
+        let start = Instant::now();
+        let taken = lane.take();
+        let jobs = taken.batch.len();
+        // A panic ends one batch, whose jobs report it as they are dropped; the lane and the thread go on.
+        let (result, verdict) =
+            catch_unwind(AssertUnwindSafe(|| lane.run(&mut seat, taken))).unwrap_or_default().unzip();
+        Done { lane, jobs, result, given_up: lane.give_back(seat, jobs, verdict, start.elapsed()) }
+    }
+}
+
+impl<'a, W: Work> Done<'a, W> {
+    /// Reports on each job. Then this thread has to lead again, if another batch is due.
+    pub fn report(self) -> Option<Lead<'a, W>> {
+        let Done { lane, jobs, result, given_up } = self;
+        drop(catch_unwind(AssertUnwindSafe(|| result.map(|result| lane.work.report(result)))));
+        let turn_away = || lane.turn_away(given_up, Away::Outage, &lane.metrics.turned_away);
+        drop(catch_unwind(AssertUnwindSafe(turn_away)));
+        lane.lock().reporting -= jobs;
+        lane.due()
     }
 }
 
 impl<W: Work> Lane<W> {
     /// A lane called `name` with one leader at most for each of `seats`.
     pub fn new(name: &'static str, work: W, seats: Vec<W::Seat>, limits: Limits) -> Lane<W> {
-        let state = Mutex::new(State { queue: VecDeque::new(), bytes: 0, seats, reporting: 0 });
+        let state = Mutex::new(State { queue: VecDeque::new(), bytes: 0, seats, reporting: 0, pace: Duration::ZERO });
         Lane { work, limits, metrics: METRICS.lane(name), state }
     }
 
@@ -141,8 +169,8 @@ impl<W: Work> Lane<W> {
         &self.work
     }
 
-    /// Queues `job`. When a batch is due and a seat is free the thread has to lead; a full lane gives the job back.
-    pub fn enter(&self, job: W::Job, bytes: usize) -> Result<Entered<'_, W>, W::Job> {
+    /// Queues `job`, or gives it back when the lane is full. Who has brought jobs has to ask what is [`due`](Lane::due).
+    pub fn enter(&self, job: W::Job, bytes: usize) -> Result<(), W::Job> {
         let mut state = self.lock();
         if state.queue.len() >= self.limits.queue_jobs || state.bytes + bytes > self.limits.queue_bytes {
             self.metrics.full.inc();
@@ -151,22 +179,20 @@ impl<W: Work> Lane<W> {
         state.queue.push_back(Waiting { job, bytes, since: Instant::now() });
         state.bytes += bytes;
         self.metrics.waiting_jobs.set(state.queue.len() as i64);
-        Ok(state.next_seat(&self.limits).map_or(Entered::Queued, |seat| Entered::Leads(Lead { lane: self, seat })))
+        Ok(())
     }
 
-    fn lead(&self, seat: W::Seat) {
-        let mut free = Some(seat);
-        while let Some(mut seat) = free {
-            let taken = self.take();
-            let jobs = taken.batch.len();
-            // A panic ends one batch, whose jobs report it as they are dropped; the lane and the thread go on.
-            let done = catch_unwind(AssertUnwindSafe(|| self.run(&mut seat, taken))).unwrap_or_default();
-            let given_up = self.give_back(seat, jobs, done.as_ref().map(|done| done.1));
-            drop(catch_unwind(AssertUnwindSafe(|| done.map(|(done, _)| self.work.report(done)))));
-            let turn_away = || self.turn_away(given_up, Away::Outage, &self.metrics.turned_away);
-            drop(catch_unwind(AssertUnwindSafe(turn_away)));
-            free = self.next_seat(jobs);
-        }
+    /// The duty to lead, when a batch is due and a seat is free. Otherwise those who lead or report see to the jobs.
+    pub fn due(&self) -> Option<Lead<'_, W>> {
+        let mut state = self.lock();
+        let seat = if state.is_due(&self.limits) { state.seats.pop() } else { None };
+        seat.map(|seat| Lead { lane: self, seat, expected: state.pace })
+    }
+
+    /// Whether a batch is due and a seat is free.
+    pub fn is_due(&self) -> bool {
+        let state = self.lock();
+        state.is_due(&self.limits) && !state.seats.is_empty()
     }
 
     fn take(&self) -> Taken<W::Job> {
@@ -188,8 +214,9 @@ impl<W: Work> Lane<W> {
     }
 
     /// Ends the use of the seat by a batch of so many jobs, which are reported on next. Gives the jobs that are given up.
-    fn give_back(&self, seat: W::Seat, jobs: usize, verdict: Option<Verdict>) -> Vec<W::Job> {
+    fn give_back(&self, seat: W::Seat, jobs: usize, verdict: Option<Verdict>, pace: Duration) -> Vec<W::Job> {
         let mut state = self.lock();
+        state.pace = pace;
         state.seats.push(seat);
         state.reporting += jobs;
         let given_up = match verdict {
@@ -198,13 +225,6 @@ impl<W: Work> Lane<W> {
         };
         self.metrics.waiting_jobs.set(state.queue.len() as i64);
         given_up
-    }
-
-    /// The seat for another batch, if this thread has to lead it, after so many jobs were reported on.
-    fn next_seat(&self, jobs: usize) -> Option<W::Seat> {
-        let mut state = self.lock();
-        state.reporting -= jobs;
-        state.next_seat(&self.limits)
     }
 
     fn turn_away(&self, jobs: Vec<W::Job>, why: Away, counter: &IntCounter) {
@@ -221,13 +241,12 @@ impl<W: Work> Lane<W> {
 }
 
 impl<W: Work> State<W> {
-    /// The seat for another batch, if one is due. While a batch is reported on, those who hear of it bring the next jobs: it
-    /// is due when as many wait, or when the queue gets full. Whoever has reported asks again, so no job is left behind.
-    fn next_seat(&mut self, limits: &Limits) -> Option<W::Seat> {
+    /// Whether another batch is due. While one is reported on, those who hear of it bring the next jobs: it is due when as
+    /// many wait, or when the queue gets full. Whoever has reported asks again, so no job is left behind.
+    fn is_due(&self, limits: &Limits) -> bool {
         let enough = self.reporting.min(limits.batch_jobs).min(limits.queue_jobs).max(1);
         let is_heavy = self.bytes >= limits.batch_bytes.min(limits.queue_bytes / 2);
-        let is_due = self.queue.len() >= enough || is_heavy && !self.queue.is_empty();
-        if is_due { self.seats.pop() } else { None }
+        self.queue.len() >= enough || is_heavy && !self.queue.is_empty()
     }
 
     fn take(&mut self, max_jobs: usize, max_bytes: usize) -> Vec<W::Job> {
@@ -329,13 +348,12 @@ mod tests {
     impl Lane<Recorder> {
         /// Enters, and leads when it has to.
         fn bring(&self, job: u32, bytes: usize) -> Result<(), u32> {
-            match self.enter(job, bytes)? {
-                Entered::Queued => Ok(()),
-                Entered::Leads(lead) => {
-                    lead.lead();
-                    Ok(())
-                }
+            self.enter(job, bytes)?;
+            let mut due = self.due();
+            while let Some(lead) = due {
+                due = lead.run().report();
             }
+            Ok(())
         }
     }
 

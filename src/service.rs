@@ -22,7 +22,7 @@ use crate::http::{Hub, Limits};
 use crate::retry::Backoff;
 use crate::store::schema::Shape;
 use crate::store::{ConnectError, Error, Seat, Servers, Timeouts};
-use crate::system::thin_out_allocator;
+use crate::system::{processors, thin_out_allocator};
 
 /// What the main thread waits for.
 enum Event {
@@ -95,7 +95,10 @@ pub fn run(config: Config) -> Result<(), String> {
         patience: timeouts.patience(),
     };
     let board = Board::new(settings, seats, Arc::clone(&phase));
+    // One processor is left for the database and whoever else is there.
+    let listeners = (processors() - 1).min(config.workers - LEADERS).max(1);
     let limits = Limits {
+        listeners,
         max_connections,
         request_timeout: config.request_timeout,
         idle_timeout: config.idle_timeout,

@@ -12,7 +12,6 @@
 //!   which each thread would fill one: [`thin_out_allocator`].
 #![allow(unsafe_code)]
 
-use std::collections::VecDeque;
 use std::io;
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
@@ -105,13 +104,16 @@ impl Sockets {
         }))
     }
 
-    /// Waits for events, which go to this thread alone, and adds them to `events`. Any number of threads may wait.
+    /// Waits for events, no longer than `patience`, and adds them to `events`. They go to this thread alone; any number of
+    /// threads may wait.
     #[cfg(target_os = "linux")]
-    pub(crate) fn wait(&self, events: &mut VecDeque<Happened>) -> io::Result<()> {
-        use rustix::event::epoll;
+    pub(crate) fn wait(&self, events: &mut Vec<Happened>, patience: Option<Duration>) -> io::Result<()> {
+        use rustix::event::{Timespec, epoll};
         let end = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         let mut list = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
-        match epoll::wait(&self.poller, &mut list, None) {
+        // What is too long for the system's type is as good as for ever.
+        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        match epoll::wait(&self.poller, &mut list, patience.as_ref()) {
             Ok((list, _)) => events.extend(list.iter().map(|event| {
                 // Copied out of a packed struct.
                 let (data, flags) = (event.data, event.flags);
@@ -123,12 +125,13 @@ impl Sockets {
         Ok(())
     }
 
-    /// Waits for events, which go to this thread alone, and adds them to `events`. Any number of threads may wait.
+    /// Waits for events, no longer than `patience`, and adds them to `events`. They go to this thread alone; any number of
+    /// threads may wait.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn wait(&self, events: &mut VecDeque<Happened>) -> io::Result<()> {
+    pub(crate) fn wait(&self, events: &mut Vec<Happened>, patience: Option<Duration>) -> io::Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut list = polling::Events::with_capacity(EVENTS.try_into().unwrap_or(std::num::NonZeroUsize::MIN));
-        self.poller.wait(&mut list, None)?;
+        self.poller.wait(&mut list, patience)?;
         events.extend(list.iter().map(|event| Happened { key: event.key, ended: true }));
         Ok(())
     }

@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 use crate::http::head::Head;
 use crate::http::{Body, Refusal, Reply, Request, Responder, Service, Turn};
 use crate::key::Key;
-use crate::lane::{self, Entered, Lane, Work};
+use crate::lane::{self, Lane, Work};
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::page::Pages;
@@ -263,6 +263,24 @@ impl Board {
         }
     }
 
+    /// Leads `lane` as long as it is due. Whatever else is due is left to another worker.
+    fn lead<W: Work>(&self, lane: &Lane<W>, turn: &mut Turn<'_>) {
+        let mut due = lane.due();
+        if due.is_some() && self.is_due() {
+            turn.call();
+        }
+        while let Some(lead) = due {
+            turn.leave(lead.expected());
+            let done = lead.run();
+            turn.come_back();
+            due = done.report();
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.newest.is_due() || self.submits.is_due() || self.singles.is_due() || self.watch.is_due()
+    }
+
     fn asset(&self, name: &str) -> Result<Reply, Problem> {
         let asset = self.pages.asset(name).ok_or(Problem::NotFound)?;
         Ok(file(FOR_EVER, asset.content_type, asset.content))
@@ -270,7 +288,7 @@ impl Board {
 }
 
 impl Service for Board {
-    fn respond(&self, request: Request, mut responder: Responder, turn: &mut Turn<'_>) {
+    fn respond(&self, request: Request, mut responder: Responder) {
         let html = input::accepts_html(&request.head);
         let route = Route::find(&request.head.method, &request.head.path);
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
@@ -281,36 +299,32 @@ impl Service for Board {
         let full = match plan {
             Ok(Plan::Answer(reply)) => return responder.answer(reply),
             Err(problem) => return asker(responder).refuse(&problem),
-            Ok(Plan::Newest(read)) => {
-                bring(&self.newest, (asker(responder), read), JOB_BYTES, turn).err().map(|job| job.0)
-            }
+            Ok(Plan::Newest(read)) => self.newest.enter((asker(responder), read), JOB_BYTES).err().map(|job| job.0),
             Ok(Plan::Single(single)) => {
                 let bytes = JOB_BYTES + if let Single::Replace(_, text) = &single { text.as_str().len() } else { 0 };
-                bring(&self.singles, (asker(responder), single), bytes, turn).err().map(|job| job.0)
+                self.singles.enter((asker(responder), single), bytes).err().map(|job| job.0)
             }
             Ok(Plan::Submit(submit)) => {
                 let bytes = JOB_BYTES + submit.text.as_str().len();
-                bring(&self.submits, (asker(responder), submit), bytes, turn).err().map(|job| job.0)
+                self.submits.enter((asker(responder), submit), bytes).err().map(|job| job.0)
             }
-            Ok(Plan::Probe) => bring(&self.watch, responder, JOB_BYTES, turn).err().map(asker),
+            Ok(Plan::Probe) => self.watch.enter(responder, JOB_BYTES).err().map(asker),
         };
         if let Some(asker) = full {
             asker.refuse(&Problem::Overloaded);
         }
     }
 
+    fn settle(&self, turn: &mut Turn<'_>) {
+        self.lead(&self.newest, turn);
+        self.lead(&self.submits, turn);
+        self.lead(&self.singles, turn);
+        self.lead(&self.watch, turn);
+    }
+
     fn refuse(&self, refusal: Refusal, head: Option<&Head>) -> Reply {
         answer::problem(&self.pages, &Problem::from(refusal), head.is_some_and(input::accepts_html))
     }
-}
-
-/// Brings a job to a lane and leads there if need be. A full lane gives the job back.
-fn bring<W: Work>(lane: &Lane<W>, job: W::Job, bytes: usize, turn: &mut Turn<'_>) -> Result<(), W::Job> {
-    if let Entered::Leads(lead) = lane.enter(job, bytes)? {
-        turn.pass();
-        lead.lead();
-    }
-    Ok(())
 }
 
 fn version() -> Reply {

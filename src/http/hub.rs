@@ -25,14 +25,16 @@ use super::places::Places;
 use super::reply::Reply;
 use super::request::RequestId;
 use super::responder::Responder;
-use super::turn::{Turn, Turns};
+use super::turn::{Task, Turns};
 use super::{Refusal, Service};
 use crate::metrics::METRICS;
-use crate::system::{Happened, Interest, Sockets, Watched, processors};
+use crate::system::{Happened, Interest, Sockets, Watched};
 
 /// What connections may take, and how long.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// Workers that wait for sockets at once.
+    pub listeners: usize,
     /// Connections at once.
     pub max_connections: usize,
     /// For a whole request to arrive.
@@ -85,7 +87,7 @@ impl Hub {
         Ok(Arc::new_cyclic(|itself| Hub {
             itself: Weak::clone(itself),
             sockets,
-            turns: Turns::new(processors()),
+            turns: Turns::new(limits.listeners),
             service,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
@@ -103,7 +105,7 @@ impl Hub {
     pub fn start(self: &Arc<Hub>, workers: usize) -> io::Result<()> {
         for number in 0..workers {
             let hub = Arc::clone(self);
-            thread::Builder::new().name(format!("worker-{number}")).spawn(move || hub.work())?;
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || hub.work(number))?;
         }
         let hub = Arc::clone(self);
         thread::Builder::new().name("deadlines".to_owned()).spawn(move || hub.keep_deadlines())?;
@@ -142,18 +144,28 @@ impl Hub {
         }
     }
 
-    fn work(&self) {
+    fn work(&self, number: usize) {
         let mut scratch = vec![0; SCRATCH].into_boxed_slice();
-        let mut turn = self.turns.take();
+        let mut events = Vec::new();
+        let mut turn = self.turns.join(number);
         loop {
-            match turn.next(|events| self.sockets.wait(events)) {
-                Ok(Some(Happened { key: DOOR, .. })) => survive(|| self.accept()),
-                Ok(Some(event)) => survive(|| self.event(event, &mut scratch, &mut turn)),
-                Ok(None) => {}
-                Err(error) => {
-                    error!("waiting for sockets failed: {error}");
-                    thread::sleep(SWEEP);
-                }
+            match turn.take() {
+                Task::Listen => self.listen(&mut events, &mut scratch),
+                Task::Help => {}
+            }
+            survive(|| self.service.settle(&mut turn));
+        }
+    }
+
+    /// Waits, and handles what happens, and what has happened meanwhile: all of it shares the batches that are led next.
+    fn listen(&self, events: &mut Vec<Happened>, scratch: &mut [u8]) {
+        for patience in [None, Some(Duration::ZERO)] {
+            if let Err(error) = self.sockets.wait(events, patience) {
+                error!("waiting for sockets failed: {error}");
+                thread::sleep(SWEEP);
+            }
+            for event in events.drain(..) {
+                survive(|| self.event(event, scratch));
             }
         }
     }
@@ -161,25 +173,29 @@ impl Hub {
     fn keep_deadlines(&self) {
         loop {
             thread::sleep(SWEEP);
+            self.turns.withdraw_late();
             survive(|| self.sweep());
         }
     }
 
-    fn event(&self, event: Happened, scratch: &mut [u8], turn: &mut Turn<'_>) {
+    fn event(&self, event: Happened, scratch: &mut [u8]) {
+        if event.key == DOOR {
+            return self.accept();
+        }
         // Another worker has it; or the event is that of a connection that is gone.
         let Some(mut connection) = self.parking.take(event.key) else { return };
         if event.ended {
             connection.hear_end();
         }
-        self.drive(connection, scratch, turn);
+        self.drive(connection, scratch);
     }
 
-    fn drive(&self, mut connection: Box<Connection>, scratch: &mut [u8], turn: &mut Turn<'_>) {
+    fn drive(&self, mut connection: Box<Connection>, scratch: &mut [u8]) {
         match connection.advance(scratch) {
             Next::Request(request) => {
                 let access = self.access(Some(&request.head), connection.peer());
                 let Some(hub) = self.itself.upgrade() else { return };
-                self.service.respond(*request, Responder::new(hub, connection, access), turn);
+                self.service.respond(*request, Responder::new(hub, connection, access));
             }
             Next::Refuse(refusal, head) => {
                 let access = self.access(head.as_deref(), connection.peer());

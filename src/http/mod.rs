@@ -27,8 +27,12 @@ use head::Head;
 
 /// What the hub serves.
 pub trait Service: Send + Sync {
-    /// Answers `request`, now or later, on this thread or another. Passes `turn` before it does what blocks.
-    fn respond(&self, request: Request, responder: Responder, turn: &mut Turn<'_>);
+    /// Answers `request`, now or later, on this thread or another. Never blocks.
+    fn respond(&self, request: Request, responder: Responder);
+
+    /// Does what requests have left to do, if nobody does it yet. It may block, and leaves `turn` before it does. Called by
+    /// the thread that has brought requests, and by those whom it calls.
+    fn settle(&self, turn: &mut Turn<'_>);
 
     /// The answer to what did not become a request. `head` is there when it arrived whole.
     fn refuse(&self, refusal: Refusal, head: Option<&Head>) -> Reply;

@@ -1,51 +1,81 @@
-//! Turns: which of the workers listen, and how one that is about to block leaves its place and its events to another.
+//! Turns: which of the workers listen, and who listens instead of one that blocks.
 //!
-//! A worker that listens takes a batch of events and handles them one by one, which is quick, because nothing it does blocks;
-//! so a few listeners are enough, and they seldom have to be woken. Before a worker does block it passes its turn.
+//! A worker that listens takes a batch of events and handles them one by one, which is quick, because nothing of it blocks.
+//! So a few listeners are enough; more of them would wake each other for every event. Who then has to block gives its turn
+//! to another worker, unless it will be back in a moment: a thread that is woken costs more than what waits meanwhile. Who
+//! is not back in time after all loses its turn.
 
-use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::system::Happened;
-
-/// Who listens, and what those who had to stop left behind.
+/// Who has a turn.
 pub(super) struct Turns {
     state: Mutex<State>,
-    free: Condvar,
-    /// Workers that listen at least; another one is woken when there are fewer. One processor is left for a leader: more
-    /// listeners than that take each other's events, and the batches get smaller.
+    wake: Condvar,
+    /// Workers that have a turn at most.
+    most: usize,
+    /// Another worker is woken when fewer have one.
     least: usize,
 }
 
 #[derive(Default)]
 struct State {
-    listeners: usize,
-    left: VecDeque<Happened>,
+    /// Turns that workers have, those included who are away for a moment.
+    taken: usize,
+    /// The workers that are away for a moment, and since when.
+    away: Vec<(usize, Instant)>,
+    /// Workers that were called and have not come yet.
+    calls: usize,
 }
 
-/// A worker's turn: its events that are not handled yet, until it passes them on.
+/// A worker's turn, when it has one.
 pub struct Turn<'a> {
     turns: &'a Turns,
-    events: VecDeque<Happened>,
-    passed: bool,
+    worker: usize,
+    standing: Standing,
 }
 
+/// How a worker stands to its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Without,
+    Here,
+    Away,
+}
+
+/// What a worker has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// To wait for events and to handle them.
+    Listen,
+    /// To look for what is left to do, as another one has called.
+    Help,
+}
+
+/// How long a worker that blocks may keep its turn.
+const MOMENT: Duration = Duration::from_millis(1);
+
 impl Turns {
-    /// Turns for workers on so many processors.
-    pub(super) fn new(processors: usize) -> Turns {
-        Turns { state: Mutex::default(), free: Condvar::new(), least: processors.saturating_sub(1).max(1) }
+    /// Turns for `most` workers.
+    pub(super) fn new(most: usize) -> Turns {
+        Turns { state: Mutex::default(), wake: Condvar::new(), most, least: most.saturating_sub(1).max(1) }
     }
 
-    /// Workers that listen at most: one stands by, so that passing a turn seldom has to wake somebody.
-    fn most(&self) -> usize {
-        self.least + 1
+    /// The place of a worker that has no turn yet.
+    pub(super) fn join(&self, worker: usize) -> Turn<'_> {
+        Turn { turns: self, worker, standing: Standing::Without }
     }
 
-    /// A worker's turn, as soon as there is one.
-    pub(super) fn take(&self) -> Turn<'_> {
-        let mut turn = Turn { turns: self, events: VecDeque::new(), passed: true };
-        turn.retake();
-        turn
+    /// Takes the turns of those who are away for longer than a moment. Has to be called from time to time by somebody who
+    /// has no turn himself.
+    pub(super) fn withdraw_late(&self) {
+        let mut state = self.lock();
+        let all = state.away.len();
+        state.away.retain(|(_, since)| since.elapsed() < MOMENT);
+        let late = all - state.away.len();
+        state.taken -= late;
+        drop(state);
+        (0..late).for_each(|_| self.wake.notify_one());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -54,112 +84,171 @@ impl Turns {
 }
 
 impl Turn<'_> {
-    /// The next event that is here; when none is, `wait` brings more.
-    pub(super) fn next<E>(
-        &mut self,
-        wait: impl FnOnce(&mut VecDeque<Happened>) -> Result<(), E>,
-    ) -> Result<Option<Happened>, E> {
-        if self.passed {
-            self.retake();
+    /// What the worker does next; without a turn it rests until there is one, or somebody calls.
+    pub(super) fn take(&mut self) -> Task {
+        self.come_back();
+        if self.standing == Standing::Here {
+            return Task::Listen;
         }
-        if self.events.is_empty() {
-            wait(&mut self.events)?;
+        let mut state = self.turns.lock();
+        while state.calls == 0 && state.taken >= self.turns.most {
+            state = self.turns.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        Ok(self.events.pop_front())
+        if state.calls > 0 {
+            state.calls -= 1;
+            return Task::Help;
+        }
+        state.taken += 1;
+        self.standing = Standing::Here;
+        Task::Listen
     }
 
-    /// To be called before anything that blocks: another worker listens instead, and has the events that were taken.
-    pub fn pass(&mut self) {
-        if self.passed {
+    /// Calls another worker to look for what is left to do.
+    pub fn call(&self) {
+        self.turns.lock().calls += 1;
+        self.turns.wake.notify_one();
+    }
+
+    /// To be called before anything that blocks, and that is `expected` to last so long.
+    pub fn leave(&mut self, expected: Duration) {
+        if self.standing != Standing::Here {
             return;
         }
-        self.passed = true;
         let mut state = self.turns.lock();
-        state.listeners -= 1;
-        state.left.append(&mut self.events);
-        let needed = state.listeners < self.turns.least || !state.left.is_empty();
+        if expected < MOMENT {
+            state.away.push((self.worker, Instant::now()));
+            self.standing = Standing::Away;
+            return;
+        }
+        state.taken -= 1;
+        self.standing = Standing::Without;
+        let needed = state.taken < self.turns.least;
         drop(state);
         if needed {
-            self.turns.free.notify_one();
+            self.turns.wake.notify_one();
         }
     }
 
-    fn retake(&mut self) {
-        let mut state = self.turns.lock();
-        while state.listeners >= self.turns.most() {
-            state = self.turns.free.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// To be called after what blocked.
+    pub fn come_back(&mut self) {
+        if self.standing != Standing::Away {
+            return;
         }
-        state.listeners += 1;
-        self.events.append(&mut state.left);
-        self.passed = false;
+        let mut state = self.turns.lock();
+        let place = state.away.iter().position(|(worker, _)| *worker == self.worker);
+        self.standing = match place.map(|place| state.away.swap_remove(place)) {
+            Some(_) => Standing::Here,
+            None => Standing::Without,
+        };
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.pass();
+        self.come_back();
+        self.leave(Duration::MAX);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
-    use std::thread;
-    use std::time::Duration;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread::{self, Scope};
 
-    fn next(turn: &mut Turn<'_>, more: &[usize]) -> Option<usize> {
-        turn.next(|events| {
-            events.extend(more.iter().map(|key| Happened { key: *key, ended: false }));
-            Ok::<_, ()>(())
-        })
-        .unwrap()
-        .map(|event| event.key)
+    /// Enough for a busy machine, and only waited for when a test fails.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// What one more worker is told to do, as soon as it is. It keeps its turn until the test is over.
+    fn another<'s>(scope: &'s Scope<'s, '_>, turns: &'s Turns) -> Receiver<Task> {
+        let (sender, received) = channel();
+        scope.spawn(move || {
+            let mut turn = turns.join(99);
+            let _ = sender.send(turn.take());
+            std::mem::forget(turn);
+        });
+        received
+    }
+
+    fn rests(received: &Receiver<Task>) -> bool {
+        received.recv_timeout(Duration::from_millis(50)).is_err()
     }
 
     #[test]
-    fn events_that_were_taken_are_left_to_the_next_who_listens() {
-        let turns = Turns::new(2);
-        let mut first = turns.take();
-        assert_eq!(next(&mut first, &[1, 2, 3]), Some(1));
-        first.pass();
-        let mut second = turns.take();
-        assert_eq!(next(&mut second, &[]), Some(2));
-        assert_eq!(next(&mut first, &[4]), Some(4), "back after it has blocked, it has what is new");
-        assert_eq!(next(&mut second, &[]), Some(3));
-        assert_eq!(next(&mut second, &[]), None);
-    }
-
-    /// What a worker that waits for a turn gets as its first event, when `pass` has happened.
-    fn first_event_of_another(turns: &Turns, pass: impl FnOnce()) -> Option<usize> {
+    fn a_worker_without_a_turn_gets_that_of_one_who_blocks_for_long() {
+        let turns = Turns::new(1);
+        let mut first = turns.join(1);
+        assert_eq!(first.take(), Task::Listen);
+        assert_eq!(first.take(), Task::Listen, "and keeps its turn");
         thread::scope(|scope| {
-            let (sender, received) = channel();
-            scope.spawn(move || {
-                let mut turn = turns.take();
-                sender.send(next(&mut turn, &[9])).unwrap();
-            });
-            assert!(received.recv_timeout(Duration::from_millis(50)).is_err(), "there are listeners enough");
-            pass();
-            received.recv_timeout(Duration::from_secs(20)).expect("a turn")
-        })
+            let other = another(scope, &turns);
+            assert!(rests(&other), "there are listeners enough");
+            first.leave(MOMENT);
+            assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
+            first.come_back();
+            assert_eq!(first.standing, Standing::Without);
+        });
     }
 
     #[test]
-    fn a_worker_without_a_turn_gets_one_when_events_are_left() {
-        let turns = Turns::new(2);
-        let (mut first, _second) = (turns.take(), turns.take());
-        assert_eq!(next(&mut first, &[7, 8]), Some(7));
-        assert_eq!(first_event_of_another(&turns, || first.pass()), Some(8));
+    fn a_worker_that_is_back_in_a_moment_keeps_its_turn() {
+        let turns = Turns::new(1);
+        let mut first = turns.join(1);
+        assert_eq!(first.take(), Task::Listen);
+        thread::scope(|scope| {
+            let other = another(scope, &turns);
+            first.leave(Duration::ZERO);
+            assert!(rests(&other));
+            first.come_back();
+            turns.withdraw_late();
+            assert!(rests(&other));
+            assert_eq!(first.take(), Task::Listen);
+            drop(first);
+            assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
+        });
     }
 
     #[test]
-    fn a_worker_without_a_turn_gets_one_when_too_few_listen() {
-        let turns = Turns::new(2);
-        let (mut first, mut second) = (turns.take(), turns.take());
-        let pass = || {
-            first.pass();
-            second.pass();
-        };
-        assert_eq!(first_event_of_another(&turns, pass), Some(9));
+    fn a_worker_that_is_not_back_in_time_loses_its_turn() {
+        let turns = Turns::new(1);
+        let mut first = turns.join(1);
+        assert_eq!(first.take(), Task::Listen);
+        thread::scope(|scope| {
+            let other = another(scope, &turns);
+            first.leave(Duration::ZERO);
+            assert!(rests(&other));
+            turns.withdraw_late();
+            assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
+            first.come_back();
+            assert_eq!(first.standing, Standing::Without);
+        });
+    }
+
+    #[test]
+    fn a_worker_that_rests_comes_when_it_is_called() {
+        let turns = Turns::new(1);
+        let mut first = turns.join(1);
+        assert_eq!(first.take(), Task::Listen);
+        thread::scope(|scope| {
+            let other = another(scope, &turns);
+            assert!(rests(&other));
+            first.call();
+            assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Help));
+        });
+    }
+
+    #[test]
+    fn another_worker_is_woken_only_when_too_few_listen() {
+        let turns = Turns::new(3);
+        let mut all = [1, 2, 3].map(|worker| turns.join(worker));
+        all.iter_mut().for_each(|turn| assert_eq!(turn.take(), Task::Listen));
+        thread::scope(|scope| {
+            let other = another(scope, &turns);
+            assert!(rests(&other));
+            all[0].leave(MOMENT);
+            assert!(rests(&other));
+            all[1].leave(MOMENT);
+            assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
+        });
     }
 }
