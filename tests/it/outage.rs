@@ -89,6 +89,36 @@ fn a_statement_that_timed_out_never_leaves_its_answer_to_the_next_request() {
 }
 
 #[test]
+fn a_database_that_hangs_from_one_moment_to_the_next_keeps_nobody_waiting_who_does_not_need_it() {
+    let board = Board::with(&[("DB_TIMEOUT", "4s"), ("WORKERS", "7")]);
+    board.submit("x");
+    let requests: [&(dyn Fn() -> u16 + Sync); 4] = [
+        &|| board.get("/").status,
+        &|| board.service.submit("y", &[]).status,
+        &|| board.get("/messages/1").status,
+        &|| board.get("/messages/1").status,
+    ];
+    for request in requests {
+        // One after the other, so that the lane expects short work.
+        (0..20).for_each(|_| assert_eq!(request(), 200));
+    }
+    let mut holder = board.schema.connect();
+    holder.query_drop("LOCK TABLES messages WRITE").unwrap();
+    std::thread::scope(|scope| {
+        let hanging = requests.map(|request| {
+            let hanging = scope.spawn(request);
+            let start = Instant::now();
+            (0..10).for_each(|_| assert_eq!(board.get("/livez").status, 200));
+            assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+            hanging
+        });
+        assert!(hanging.iter().all(|request| !request.is_finished()), "nothing hung");
+        holder.query_drop("UNLOCK TABLES").unwrap();
+        assert_eq!(hanging.map(|request| request.join().unwrap()), [200; 4]);
+    });
+}
+
+#[test]
 fn a_late_answer_of_the_newest_lane_goes_to_nobody() {
     let board = Board::with(&[("DB_TIMEOUT", "1s")]);
     board.submit("before");
