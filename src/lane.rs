@@ -89,8 +89,8 @@ struct State<W: Work> {
     seats: Vec<W::Seat>,
     /// Jobs that are done and being reported on.
     reporting: usize,
-    /// How long the last batch took.
-    pace: Duration,
+    /// How long the last batches took, the longer ones for a while; not known before the first one and after a failure.
+    pace: Option<Duration>,
 }
 
 /// What a leader has taken from the queue.
@@ -127,7 +127,7 @@ pub struct Done<'a, W: Work> {
 }
 
 impl<'a, W: Work> Lead<'a, W> {
-    /// How long the batch may take, from how long the last one did.
+    /// How long the batch may take, from how long the last ones did.
     pub fn expected(&self) -> Duration {
         self.expected
     }
@@ -160,7 +160,7 @@ impl<'a, W: Work> Done<'a, W> {
 impl<W: Work> Lane<W> {
     /// A lane called `name` with one leader at most for each of `seats`.
     pub fn new(name: &'static str, work: W, seats: Vec<W::Seat>, limits: Limits) -> Lane<W> {
-        let state = Mutex::new(State { queue: VecDeque::new(), bytes: 0, seats, reporting: 0, pace: Duration::ZERO });
+        let state = Mutex::new(State { queue: VecDeque::new(), bytes: 0, seats, reporting: 0, pace: None });
         Lane { work, limits, metrics: METRICS.lane(name), state }
     }
 
@@ -169,10 +169,12 @@ impl<W: Work> Lane<W> {
         &self.work
     }
 
-    /// Queues `job`, or gives it back when the lane is full. Who has brought jobs has to ask what is [`due`](Lane::due).
+    /// Queues `job`, or gives it back when the lane is full and all its seats are taken. Who has brought jobs, as many as
+    /// there were, has to ask what is [`due`](Lane::due), and then the free seats do them.
     pub fn enter(&self, job: W::Job, bytes: usize) -> Result<(), W::Job> {
         let mut state = self.lock();
-        if state.queue.len() >= self.limits.queue_jobs || state.bytes + bytes > self.limits.queue_bytes {
+        let is_full = state.queue.len() >= self.limits.queue_jobs || state.bytes + bytes > self.limits.queue_bytes;
+        if is_full && state.seats.is_empty() {
             self.metrics.full.inc();
             return Err(job);
         }
@@ -186,7 +188,7 @@ impl<W: Work> Lane<W> {
     pub fn due(&self) -> Option<Lead<'_, W>> {
         let mut state = self.lock();
         let seat = if state.is_due(&self.limits) { state.seats.pop() } else { None };
-        seat.map(|seat| Lead { lane: self, seat, expected: state.pace })
+        seat.map(|seat| Lead { lane: self, seat, expected: state.pace.unwrap_or(Duration::MAX) })
     }
 
     /// Whether a batch is due and a seat is free.
@@ -214,15 +216,16 @@ impl<W: Work> Lane<W> {
     }
 
     /// Ends the use of the seat by a batch of so many jobs, which are reported on next. Gives the jobs that are given up.
-    fn give_back(&self, seat: W::Seat, jobs: usize, verdict: Option<Verdict>, pace: Duration) -> Vec<W::Job> {
+    fn give_back(&self, seat: W::Seat, jobs: usize, verdict: Option<Verdict>, took: Duration) -> Vec<W::Job> {
         let mut state = self.lock();
-        state.pace = pace;
         state.seats.push(seat);
         state.reporting += jobs;
-        let given_up = match verdict {
-            Some(Verdict::Outage) => state.take(usize::MAX, usize::MAX),
-            Some(Verdict::Carry) | None => Vec::new(),
+        let (pace, given_up) = match verdict {
+            Some(Verdict::Outage) => (None, state.take(usize::MAX, usize::MAX)),
+            Some(Verdict::Carry) => (Some(took.max(state.pace.unwrap_or_default() / 2)), Vec::new()),
+            None => (None, Vec::new()),
         };
+        state.pace = pace;
         self.metrics.waiting_jobs.set(state.queue.len() as i64);
         given_up
     }
@@ -426,6 +429,32 @@ mod tests {
             set.lane.bring(3, 10).unwrap();
         });
         assert_eq!(set.lane.bring(4, 100), Ok(()), "what was done no longer counts");
+    }
+
+    #[test]
+    fn a_lane_that_nobody_leads_yet_takes_all_that_one_thread_brings() {
+        let set = lane(LIMITS, Verdict::Carry);
+        (1..=6).for_each(|job| set.lane.enter(job, 1).unwrap());
+        set.lane.bring(7, 1).unwrap();
+        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![1, 2, 3], vec![4, 5, 6], vec![7]]);
+    }
+
+    #[test]
+    fn the_next_batch_is_expected_to_last_as_long_as_the_last_ones() {
+        let set = lane(LIMITS, Verdict::Carry);
+        let expected = |job| {
+            set.lane.enter(job, 1).unwrap();
+            let lead = set.lane.due().unwrap();
+            let expected = lead.expected();
+            assert!(lead.run().report().is_none());
+            expected
+        };
+        assert_eq!(expected(1), Duration::MAX, "nothing is known yet");
+        let second = expected(2);
+        assert!(second < Duration::from_secs(20), "{second:?}");
+        assert!(expected(3) >= second / 2);
+        expected(666);
+        assert_eq!(expected(4), Duration::MAX, "the last one failed");
     }
 
     #[test]

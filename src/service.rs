@@ -44,9 +44,10 @@ const MAX_DELAY: Duration = Duration::from_secs(5);
 const PERSONS_WAIT: Duration = Duration::from_secs(30);
 /// How often, during a delay, a port that was closed is looked at; and how long one look may take.
 const KNOCK: Duration = Duration::from_millis(200);
-/// What readiness may take of the database, so that a probe is answered within 900 ms: half of it for connecting.
+/// What readiness may take of the database, so that a probe is answered within 900 ms, even if the worker that would hear it
+/// has just met a hang: half of it for connecting.
 const WATCH_TIMEOUTS: Timeouts =
-    Timeouts { connect: Duration::from_millis(400), statement: Some(Duration::from_millis(800)) };
+    Timeouts { connect: Duration::from_millis(300), statement: Some(Duration::from_millis(600)) };
 
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
@@ -95,7 +96,7 @@ pub fn run(config: Config) -> Result<(), String> {
         patience: timeouts.patience(),
     };
     let board = Board::new(settings, seats, Arc::clone(&phase));
-    // One processor is left for the database and whoever else is there.
+    // One processor is left for those who lead, and for whoever else is there; and workers are left for all leaders.
     let listeners = (processors() - 1).min(config.workers - LEADERS).max(1);
     let limits = Limits {
         listeners,

@@ -129,7 +129,14 @@ impl Sockets {
     /// threads may wait.
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn wait(&self, events: &mut Vec<Happened>, patience: Option<Duration>) -> io::Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        use std::sync::{PoisonError, TryLockError};
+        let _turn = match (patience, self.turn.try_lock()) {
+            (_, Ok(turn)) => turn,
+            (_, Err(TryLockError::Poisoned(poisoned))) => poisoned.into_inner(),
+            (None, Err(TryLockError::WouldBlock)) => self.turn.lock().unwrap_or_else(PoisonError::into_inner),
+            // Whoever waits there is told of whatever happens.
+            (Some(_), Err(TryLockError::WouldBlock)) => return Ok(()),
+        };
         let mut list = polling::Events::with_capacity(EVENTS.try_into().unwrap_or(std::num::NonZeroUsize::MIN));
         self.poller.wait(&mut list, patience)?;
         events.extend(list.iter().map(|event| Happened { key: event.key, ended: true }));

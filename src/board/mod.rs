@@ -263,7 +263,7 @@ impl Board {
         }
     }
 
-    /// Leads `lane` as long as it is due. Whatever else is due is left to another worker.
+    /// Leads `lane` as long as it is due. Another worker is called for whatever else is due by now.
     fn lead<W: Work>(&self, lane: &Lane<W>, turn: &mut Turn<'_>) {
         let mut due = lane.due();
         if due.is_some() && self.is_due() {

@@ -33,7 +33,7 @@ use crate::system::{Happened, Interest, Sockets, Watched};
 /// What connections may take, and how long.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Workers that wait for sockets at once.
+    /// Workers that wait for sockets at once, at most. As many as may block have to be left beside them.
     pub listeners: usize,
     /// Connections at once.
     pub max_connections: usize,
@@ -173,8 +173,10 @@ impl Hub {
     fn keep_deadlines(&self) {
         loop {
             thread::sleep(SWEEP);
-            self.turns.withdraw_late();
-            survive(|| self.sweep());
+            survive(|| {
+                self.turns.withdraw_late();
+                self.sweep();
+            });
         }
     }
 
@@ -313,7 +315,7 @@ impl Hub {
 /// A panic costs the connection that it met, and not the thread.
 fn survive(task: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(task)).is_err() {
-        error!("a worker met a panic; its connection is closed and the worker goes on");
+        error!("a worker met a panic; what it was doing is given up and the worker goes on");
     }
 }
 

@@ -27,7 +27,10 @@ use head::Head;
 
 /// What the hub serves.
 pub trait Service: Send + Sync {
-    /// Answers `request`, now or later, on this thread or another. Never blocks.
+    /// Answers `request`, now or later, on this thread or another. Never blocks; what does is left for [`settle`], which this
+    /// thread calls next.
+    ///
+    /// [`settle`]: Service::settle
     fn respond(&self, request: Request, responder: Responder);
 
     /// Does what requests have left to do, if nobody does it yet. It may block, and leaves `turn` before it does. Called by

@@ -2,8 +2,8 @@
 //!
 //! A worker that listens takes a batch of events and handles them one by one, which is quick, because nothing of it blocks.
 //! So a few listeners are enough; more of them would wake each other for every event. Who then has to block gives its turn
-//! to another worker, unless it will be back in a moment: a thread that is woken costs more than what waits meanwhile. Who
-//! is not back in time after all loses its turn.
+//! to another worker, unless it will listen again in a moment: a thread that is woken costs more than what waits meanwhile.
+//! Who is not back in time after all loses its turn, and then nobody keeps one for a while.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Turns {
     state: Mutex<State>,
     wake: Condvar,
-    /// Workers that have a turn at most.
+    /// Workers that have a turn at most. Those who block and those who are called need workers beyond them.
     most: usize,
     /// Another worker is woken when fewer have one.
     least: usize,
@@ -22,10 +22,12 @@ pub(super) struct Turns {
 struct State {
     /// Turns that workers have, those included who are away for a moment.
     taken: usize,
-    /// The workers that are away for a moment, and since when.
+    /// The workers that are away for a moment, and since when they do not listen.
     away: Vec<(usize, Instant)>,
-    /// Workers that were called and have not come yet.
-    calls: usize,
+    /// When somebody was last away for too long.
+    last_late: Option<Instant>,
+    /// A worker was called and has not come yet.
+    called: bool,
 }
 
 /// A worker's turn, when it has one.
@@ -33,6 +35,8 @@ pub struct Turn<'a> {
     turns: &'a Turns,
     worker: usize,
     standing: Standing,
+    /// Since when the worker has done what blocks instead of listening.
+    busy_since: Option<Instant>,
 }
 
 /// How a worker stands to its turn.
@@ -52,8 +56,13 @@ pub(super) enum Task {
     Help,
 }
 
-/// How long a worker that blocks may keep its turn.
+/// How long a worker with a turn may stay away from listening, all together: what others may wait for it, while to wake a
+/// thread for each batch would cost everybody more. Quick reads and quick disks are below it.
 const MOMENT: Duration = Duration::from_millis(1);
+/// Who is away for so long is late: nothing that was expected to be short takes so long on a busy machine.
+const LATE: Duration = Duration::from_millis(5);
+/// How long turns are given away before anything that blocks, after somebody was late.
+const DISTRUST: Duration = Duration::from_secs(1);
 
 impl Turns {
     /// Turns for `most` workers.
@@ -63,17 +72,20 @@ impl Turns {
 
     /// The place of a worker that has no turn yet.
     pub(super) fn join(&self, worker: usize) -> Turn<'_> {
-        Turn { turns: self, worker, standing: Standing::Without }
+        Turn { turns: self, worker, standing: Standing::Without, busy_since: None }
     }
 
-    /// Takes the turns of those who are away for longer than a moment. Has to be called from time to time by somebody who
+    /// Takes the turns of those who are late. Has to be called from time to time by somebody who
     /// has no turn himself.
     pub(super) fn withdraw_late(&self) {
         let mut state = self.lock();
         let all = state.away.len();
-        state.away.retain(|(_, since)| since.elapsed() < MOMENT);
+        state.away.retain(|(_, since)| since.elapsed() < LATE);
         let late = all - state.away.len();
         state.taken -= late;
+        if late > 0 {
+            state.last_late = Some(Instant::now());
+        }
         drop(state);
         (0..late).for_each(|_| self.wake.notify_one());
     }
@@ -87,15 +99,16 @@ impl Turn<'_> {
     /// What the worker does next; without a turn it rests until there is one, or somebody calls.
     pub(super) fn take(&mut self) -> Task {
         self.come_back();
+        self.busy_since = None;
         if self.standing == Standing::Here {
             return Task::Listen;
         }
         let mut state = self.turns.lock();
-        while state.calls == 0 && state.taken >= self.turns.most {
+        while !state.called && state.taken >= self.turns.most {
             state = self.turns.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.calls > 0 {
-            state.calls -= 1;
+        if state.called {
+            state.called = false;
             return Task::Help;
         }
         state.taken += 1;
@@ -103,10 +116,13 @@ impl Turn<'_> {
         Task::Listen
     }
 
-    /// Calls another worker to look for what is left to do.
+    /// Calls another worker to look for what is left to do. One is enough: it calls the next, if there is more.
     pub fn call(&self) {
-        self.turns.lock().calls += 1;
-        self.turns.wake.notify_one();
+        let mut state = self.turns.lock();
+        if !std::mem::replace(&mut state.called, true) {
+            drop(state);
+            self.turns.wake.notify_one();
+        }
     }
 
     /// To be called before anything that blocks, and that is `expected` to last so long.
@@ -114,9 +130,12 @@ impl Turn<'_> {
         if self.standing != Standing::Here {
             return;
         }
+        let now = Instant::now();
+        let since = *self.busy_since.get_or_insert(now);
         let mut state = self.turns.lock();
-        if expected < MOMENT {
-            state.away.push((self.worker, Instant::now()));
+        let is_trusted = state.last_late.is_none_or(|late| now.duration_since(late) >= DISTRUST);
+        if is_trusted && now.duration_since(since).saturating_add(expected) < MOMENT {
+            state.away.push((self.worker, since));
             self.standing = Standing::Away;
             return;
         }
@@ -153,21 +172,29 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::sync::mpsc::{Receiver, channel};
-    use std::thread::{self, Scope};
+    use std::thread;
 
     /// Enough for a busy machine, and only waited for when a test fails.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// What one more worker is told to do, as soon as it is. It keeps its turn until the test is over.
-    fn another<'s>(scope: &'s Scope<'s, '_>, turns: &'s Turns) -> Receiver<Task> {
+    /// What one more worker is told to do, as soon as it is. It never gives its turn back.
+    fn another(turns: &Arc<Turns>) -> Receiver<Task> {
         let (sender, received) = channel();
-        scope.spawn(move || {
+        let turns = Arc::clone(turns);
+        thread::spawn(move || {
             let mut turn = turns.join(99);
             let _ = sender.send(turn.take());
             std::mem::forget(turn);
         });
         received
+    }
+
+    fn listener(turns: &Arc<Turns>) -> Turn<'_> {
+        let mut first = turns.join(1);
+        assert_eq!(first.take(), Task::Listen);
+        first
     }
 
     fn rests(received: &Receiver<Task>) -> bool {
@@ -176,79 +203,85 @@ mod tests {
 
     #[test]
     fn a_worker_without_a_turn_gets_that_of_one_who_blocks_for_long() {
-        let turns = Turns::new(1);
-        let mut first = turns.join(1);
-        assert_eq!(first.take(), Task::Listen);
-        assert_eq!(first.take(), Task::Listen, "and keeps its turn");
-        thread::scope(|scope| {
-            let other = another(scope, &turns);
-            assert!(rests(&other), "there are listeners enough");
-            first.leave(MOMENT);
-            assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
-            first.come_back();
-            assert_eq!(first.standing, Standing::Without);
-        });
+        let turns = Arc::new(Turns::new(1));
+        let mut first = listener(&turns);
+        assert_eq!(first.take(), Task::Listen, "it keeps its turn");
+        let other = another(&turns);
+        assert!(rests(&other), "there are listeners enough");
+        first.leave(MOMENT);
+        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
+        first.come_back();
+        assert_eq!(first.standing, Standing::Without);
     }
 
     #[test]
     fn a_worker_that_is_back_in_a_moment_keeps_its_turn() {
-        let turns = Turns::new(1);
-        let mut first = turns.join(1);
+        let turns = Arc::new(Turns::new(1));
+        let mut first = listener(&turns);
+        let other = another(&turns);
+        first.leave(Duration::ZERO);
+        first.come_back();
+        turns.withdraw_late();
+        assert!(rests(&other));
         assert_eq!(first.take(), Task::Listen);
-        thread::scope(|scope| {
-            let other = another(scope, &turns);
-            first.leave(Duration::ZERO);
-            assert!(rests(&other));
-            first.come_back();
-            turns.withdraw_late();
-            assert!(rests(&other));
-            assert_eq!(first.take(), Task::Listen);
-            drop(first);
-            assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
-        });
+        drop(first);
+        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
     }
 
     #[test]
-    fn a_worker_that_is_not_back_in_time_loses_its_turn() {
-        let turns = Turns::new(1);
-        let mut first = turns.join(1);
-        assert_eq!(first.take(), Task::Listen);
-        thread::scope(|scope| {
-            let other = another(scope, &turns);
+    fn a_worker_that_is_not_back_in_time_loses_its_turn_and_then_nobody_keeps_one() {
+        let turns = Arc::new(Turns::new(1));
+        let mut first = listener(&turns);
+        let other = another(&turns);
+        first.leave(Duration::ZERO);
+        assert!(rests(&other));
+        turns.withdraw_late();
+        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
+        first.come_back();
+        assert_eq!(first.standing, Standing::Without);
+
+        first.standing = Standing::Here;
+        first.leave(Duration::ZERO);
+        assert_eq!(first.standing, Standing::Without);
+    }
+
+    #[test]
+    fn many_short_absences_are_a_long_one() {
+        let turns = Arc::new(Turns::new(1));
+        let mut first = listener(&turns);
+        let other = another(&turns);
+        let end = Instant::now() + PATIENCE;
+        while first.standing == Standing::Here && Instant::now() < end {
             first.leave(Duration::ZERO);
-            assert!(rests(&other));
-            turns.withdraw_late();
-            assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
             first.come_back();
-            assert_eq!(first.standing, Standing::Without);
-        });
+        }
+        assert_eq!(first.standing, Standing::Without);
+        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
     }
 
     #[test]
     fn a_worker_that_rests_comes_when_it_is_called() {
-        let turns = Turns::new(1);
-        let mut first = turns.join(1);
-        assert_eq!(first.take(), Task::Listen);
-        thread::scope(|scope| {
-            let other = another(scope, &turns);
-            assert!(rests(&other));
-            first.call();
-            assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Help));
-        });
+        let turns = Arc::new(Turns::new(1));
+        let first = listener(&turns);
+        first.call();
+        first.call();
+        assert_eq!(another(&turns).recv_timeout(PATIENCE), Ok(Task::Help), "a call that nobody heard waits");
+        let other = another(&turns);
+        assert!(rests(&other), "and it is one call");
+        first.call();
+        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Help));
     }
 
     #[test]
     fn another_worker_is_woken_only_when_too_few_listen() {
-        let turns = Turns::new(3);
+        let turns = Arc::new(Turns::new(3));
         let mut all = [1, 2, 3].map(|worker| turns.join(worker));
         all.iter_mut().for_each(|turn| assert_eq!(turn.take(), Task::Listen));
-        thread::scope(|scope| {
-            let other = another(scope, &turns);
-            assert!(rests(&other));
-            all[0].leave(MOMENT);
-            assert!(rests(&other));
-            all[1].leave(MOMENT);
-            assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
-        });
+        let other = another(&turns);
+        assert!(rests(&other));
+        all[0].leave(MOMENT);
+        assert!(rests(&other));
+        all[1].leave(MOMENT);
+        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
     }
 }
