@@ -112,6 +112,12 @@ fn a_database_that_hangs_from_one_moment_to_the_next_keeps_nobody_waiting_who_do
             assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
             hanging
         });
+        eventually("it is not ready", || {
+            let start = Instant::now();
+            let status = board.get("/readyz").status;
+            assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+            status == 503
+        });
         assert!(hanging.iter().all(|request| !request.is_finished()), "nothing hung");
         holder.query_drop("UNLOCK TABLES").unwrap();
         assert_eq!(hanging.map(|request| request.join().unwrap()), [200; 4]);
