@@ -40,6 +40,11 @@ impl Key {
         &self.0
     }
 
+    /// Appends the bytes that are stored, in hex.
+    pub fn push_hex(&self, text: &mut String) {
+        text.push_str(Uuid::from_bytes(self.0).simple().encode_lower(&mut Uuid::encode_buffer()));
+    }
+
     /// The key with these stored bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Key> {
         bytes.try_into().ok().map(Key)
@@ -48,7 +53,7 @@ impl Key {
 
 /// A fresh key in the form that a client sends back, for a form or a script.
 pub fn fresh_text() -> String {
-    Uuid::now_v7().hyphenated().to_string()
+    Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Owns the limits and the validation of text. Knows nothing of HTTP, HTML or SQL, and does no I/O.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The most characters that the setting for the longest message may allow.
@@ -58,7 +59,10 @@ impl NewMessage {
     /// Makes a message of `raw`: `\r\n` becomes `\n`, surrounding white space goes, and what is left must be
     /// 1 to `max_chars` characters without control characters other than newline and tab.
     pub fn parse(raw: &str, max_chars: usize) -> Result<NewMessage, Invalid> {
-        let text = raw.replace("\r\n", "\n");
+        let text = match raw.contains('\r') {
+            true => Cow::Owned(raw.replace("\r\n", "\n")),
+            false => Cow::Borrowed(raw),
+        };
         let text = text.trim();
         if text.is_empty() {
             return Err(Invalid::Empty);
@@ -91,10 +95,16 @@ impl fmt::Display for Invalid {
 }
 
 impl Timestamp {
+    /// Appends it for people to read: with a space between date and time, which RFC 3339, section 5.6, allows.
+    pub fn push_readable(&self, text: &mut String) {
+        text.push_str(std::str::from_utf8(&self.rfc3339(b' ')).unwrap_or_default());
+    }
+
     /// As RFC 3339, section 5.6, has it, in UTC and with microseconds: `2051-02-03T04:05:06.000078Z`. Digit by digit: a page
     /// shows so many that the standard library's formatting would be a tenth of what it costs.
-    pub fn rfc3339(&self) -> String {
+    fn rfc3339(&self, between: u8) -> [u8; 27] {
         let mut text = *b"0000-00-00T00:00:00.000000Z";
+        text[10] = between;
         let fields = [
             (0..4, u32::from(self.year)),
             (5..7, u32::from(self.month)),
@@ -110,13 +120,13 @@ impl Timestamp {
                 number /= 10;
             }
         }
-        String::from_utf8(text.to_vec()).unwrap_or_default()
+        text
     }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.rfc3339())
+        f.write_str(std::str::from_utf8(&self.rfc3339(b'T')).unwrap_or_default())
     }
 }
 
@@ -169,5 +179,8 @@ mod tests {
     fn a_timestamp_is_rfc_3339_with_microseconds() {
         let t = Timestamp { year: 2051, month: 2, day: 3, hour: 4, minute: 5, second: 6, microsecond: 78 };
         assert_eq!(t.to_string(), "2051-02-03T04:05:06.000078Z");
+        let mut readable = String::new();
+        t.push_readable(&mut readable);
+        assert_eq!(readable, "2051-02-03 04:05:06.000078Z");
     }
 }

@@ -188,11 +188,12 @@ fn row(out: &mut String, message: &Message) {
 }
 
 /// A time, to be read by people and by programs: HTML takes an element's text for its time. Said once more in an attribute
-/// it was two fifths of what a page of short messages weighs. The space is what RFC 3339, section 5.6, allows for people.
+/// it was two fifths of what a page of short messages weighs.
 fn time(out: &mut String, before: &str, moment: Option<Timestamp>, after: &str) {
     if let Some(moment) = moment {
-        let moment = moment.rfc3339();
-        out.extend([before, "<time>", &moment[..10], " ", &moment[11..], "</time>", after]);
+        out.extend([before, "<time>"]);
+        moment.push_readable(out);
+        out.extend(["</time>", after]);
     }
 }
 

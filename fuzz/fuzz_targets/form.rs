@@ -13,7 +13,7 @@ const MAX_CHARS: usize = 100;
 
 fn submitted(content_type: &str, body: &[u8]) -> Option<Submitted> {
     let head = format!("POST /messages HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\n\r\n");
-    let head = Head::parse(head.as_bytes()).expect("a head");
+    let head = Head::parse(head.into_bytes()).expect("a head");
     let request = Request { head, body: body.to_vec(), peer: IpAddr::V4(Ipv4Addr::LOCALHOST) };
     input::submitted(&request, "message", true).ok()
 }

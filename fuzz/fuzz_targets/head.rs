@@ -36,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(Some((head, _))) = whole else { return };
     assert!(head.len() <= MAX_HEAD && head.ends_with(b"\r\n\r\n"));
     assert!(head.iter().enumerate().all(|(at, byte)| *byte != b'\n' || head[at - 1] == b'\r'), "a bare line feed");
-    let Ok(parsed) = Head::parse(&head) else { return };
+    let Ok(parsed) = Head::parse(head.clone()) else { return };
 
     // Looked at by other means than the parser's: a request that is taken is framed in one way.
     let text = std::str::from_utf8(&head).expect("a head is UTF-8");
@@ -44,9 +44,9 @@ fuzz_target!(|data: &[u8]| {
     let words: Vec<&str> = line.split(' ').collect();
     assert!(matches!(words[..], [_, _, "HTTP/1.0" | "HTTP/1.1"]), "{line:?}");
     assert_eq!(parsed.method.as_str(), words[0]);
-    assert!(parsed.path == "*" || parsed.path.starts_with('/'), "{:?}", parsed.path);
-    assert!(words[1].contains(&parsed.path) || parsed.path == "/");
-    assert!(words[1].ends_with(&parsed.query));
+    assert!(parsed.path() == "*" || parsed.path().starts_with('/'), "{:?}", parsed.path());
+    assert!(words[1].contains(parsed.path()));
+    assert!(words[1].ends_with(parsed.query()));
     let lines: Vec<&str> = headers.strip_suffix("\r\n\r\n").map_or_else(Vec::new, |all| all.split("\r\n").collect());
     assert!(lines.len() <= MAX_HEADERS);
     let named = |name: &str| -> Vec<&str> {

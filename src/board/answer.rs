@@ -46,11 +46,21 @@ impl<'a> From<&'a Message> for MessageJson<'a> {
 
 /// A value as JSON.
 pub fn json(status: u16, headers: &[(&str, &str)], value: &impl Serialize) -> Reply {
+    json_without_value(status, headers).with_body(json_body(value))
+}
+
+/// An answer that lacks its value, for many of them: to print a head takes longer than anything else about a small answer.
+pub fn json_without_value(status: u16, headers: &[(&str, &str)]) -> Reply {
+    Reply::new(status, &[&[("Content-Type", "application/json"), NO_STORE], headers].concat(), Body::Empty)
+}
+
+/// A value for such an answer.
+pub fn json_body(value: &impl Serialize) -> Body {
     // Our own structs of strings and numbers always serialize.
     let mut body = serde_json::to_vec(value).unwrap_or_default();
     // For people who look at it in a terminal.
     body.push(b'\n');
-    Reply::new(status, &[&[("Content-Type", "application/json"), NO_STORE], headers].concat(), Body::whole(body))
+    Body::whole(body)
 }
 
 /// Messages as JSON, and the URL that continues the list.

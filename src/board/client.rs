@@ -10,6 +10,9 @@ use crate::http::Request;
 /// `X-Forwarded-For` entry that is not one. What stands further left anybody may have written.
 pub fn address(request: &Request, trusted: &[IpNet]) -> IpAddr {
     let mut client = request.peer;
+    if !is_trusted(client, trusted) {
+        return client;
+    }
     let entries: Vec<&str> = request.head.values("x-forwarded-for").flat_map(|value| value.split(',')).collect();
     for entry in entries.into_iter().rev() {
         if !is_trusted(client, trusted) {
@@ -43,7 +46,7 @@ mod tests {
     #[track_caller]
     fn check(peer: &str, forwarded: &[&str], want: &str) {
         let lines: String = forwarded.iter().map(|value| format!("X-Forwarded-For: {value}\r\n")).collect();
-        let head = Head::parse(format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n").as_bytes()).unwrap();
+        let head = Head::parse(format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n").into_bytes()).unwrap();
         let request = Request { head, body: vec![], peer: peer.parse().unwrap() };
         let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         assert_eq!(address(&request, &trusted), want.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");

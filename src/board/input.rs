@@ -75,8 +75,8 @@ pub fn submitted(request: &Request, name: &'static str, json: bool) -> Result<Su
     let media_type = request.head.value("content-type").map(|v| v.split(';').next().unwrap_or_default().trim());
     let is = |name: &str| media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case(name));
     if is("application/x-www-form-urlencoded") {
-        let fields = fields(&request.body).ok_or(Problem::BadRequest("The form is not UTF-8."))?;
-        let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+        let mut fields = fields(&request.body).ok_or(Problem::BadRequest("The form is not UTF-8."))?;
+        let mut field = |name: &str| fields.iter_mut().find(|(n, _)| n == name).map(|(_, value)| std::mem::take(value));
         let key = match (header, field("key")) {
             (Some(header), Some(field)) if header != field => {
                 return Err(Problem::InvalidKey("The header's key and the form's key differ."));
@@ -125,7 +125,10 @@ fn key_header(head: &Head) -> Result<Option<String>, Problem> {
 /// Fields of a form or a query; nothing when their percent-decoded bytes are not UTF-8, which the crate would turn into
 /// replacement characters without a word.
 fn fields(encoded: &[u8]) -> Option<Fields> {
-    percent_decode(encoded).decode_utf8().ok()?;
+    match encoded.contains(&b'%') {
+        true => drop(percent_decode(encoded).decode_utf8().ok()?),
+        false => drop(std::str::from_utf8(encoded).ok()?),
+    }
     serde_urlencoded::from_bytes(encoded).ok()
 }
 
@@ -147,7 +150,7 @@ mod tests {
 
     fn request(headers: &str, body: &[u8]) -> Request {
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
-        let head = Head::parse(head.as_bytes()).unwrap();
+        let head = Head::parse(head.into_bytes()).unwrap();
         Request { head, body: body.to_vec(), peer: IpAddr::V4(Ipv4Addr::LOCALHOST) }
     }
 

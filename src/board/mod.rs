@@ -173,7 +173,7 @@ impl Board {
     }
 
     fn page(&self, request: &Request) -> Result<Plan, Problem> {
-        let plan = match input::window(&request.head.query)?.start {
+        let plan = match input::window(request.head.query())?.start {
             Start::Newest => Plan::Newest(Read::Page),
             Start::Before(id) => Plan::Single(Single::Page(id)),
             Start::After(_) => {
@@ -184,7 +184,7 @@ impl Board {
     }
 
     fn list(&self, request: &Request) -> Result<Plan, Problem> {
-        let window = input::window(&request.head.query)?;
+        let window = input::window(request.head.query())?;
         self.with_database(match window.start {
             Start::Newest => Plan::Newest(Read::List(window.limit)),
             Start::Before(id) => Plan::Single(Single::Before(id, window.limit)),
@@ -290,7 +290,7 @@ impl Board {
 impl Service for Board {
     fn respond(&self, request: Request, mut responder: Responder) {
         let html = input::accepts_html(&request.head);
-        let route = Route::find(&request.head.method, &request.head.path);
+        let route = Route::find(&request.head.method, request.head.path());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
         responder.describe(template, client::address(&request, &self.trusted_proxies));
         let plan = route.and_then(|route| self.plan(route, &request, html));

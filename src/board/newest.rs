@@ -185,13 +185,13 @@ fn holds_all_above(messages: &[Message], wanted: usize, id: u64) -> bool {
     messages.len() < wanted || messages.last().is_some_and(|oldest| oldest.id <= id)
 }
 
-/// A page of the board with a placeholder for its key: the messages are newest first, and one more than are shown when
+/// A page of the board that has no key yet: the messages are newest first, and one more than are shown when
 /// there are older ones.
 pub fn page(pages: &Pages, messages: &[Message], newest: bool) -> Reply {
     let shown = &messages[..messages.len().min(DEFAULT_LIMIT)];
     let older = shown.last().map(|m| m.id).filter(|_| messages.len() > shown.len());
     let halves = pages.board(shown, older, newest);
-    let body = Body::Spliced { before: halves.before, own: key::fresh_text(), after: halves.after };
+    let body = Body::Spliced { before: halves.before, own: String::new(), after: halves.after };
     answer::html(200, &[], body)
 }
 

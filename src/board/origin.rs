@@ -34,7 +34,7 @@ mod tests {
     #[track_caller]
     fn check(headers: &str, cross_site: bool) {
         let head = format!("POST /submit HTTP/1.1\r\nHost: board.example:5000\r\n{headers}\r\n");
-        let head = Head::parse(head.as_bytes()).unwrap();
+        let head = Head::parse(head.into_bytes()).unwrap();
         let request = Request { head, body: vec![], peer: "10.1.2.3".parse().unwrap() };
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         assert_eq!(is_cross_site(&request, &trusted), cross_site, "{headers}");

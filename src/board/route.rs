@@ -1,5 +1,7 @@
 //! The whole URL surface on one screen. Which route a path names, and which methods it takes.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 use tiny_http::Method;
 
@@ -51,11 +53,7 @@ impl Route {
     /// The route of `method` and a percent-encoded `path`.
     pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
         use Method::{Delete, Get, Head, Options, Post, Put};
-        // An encoded slash is no separator, and no route has one in a segment.
-        if path.to_ascii_lowercase().contains("%2f") {
-            return Err(Problem::NotFound);
-        }
-        let path = percent_decode_str(path).decode_utf8().map_err(|_| Problem::NotFound)?;
+        let path = decode(path).ok_or(Problem::NotFound)?;
         let (allow, route) = match (&*path, method) {
             ("/", Get | Head) => (READ, Some(Route::Page)),
             ("/", _) => (READ, None),
@@ -109,6 +107,16 @@ impl Route {
             Route::Options(_) => "OPTIONS",
         }
     }
+}
+
+/// A path without its percent-encoding. Nothing for one that is not UTF-8 then, nor for one with an encoded slash: it is no
+/// separator, and no route has one in a segment.
+fn decode(path: &str) -> Option<Cow<'_, str>> {
+    if !path.contains('%') {
+        return Some(Cow::Borrowed(path));
+    }
+    let has_slash = path.to_ascii_lowercase().contains("%2f");
+    percent_decode_str(path).decode_utf8().ok().filter(|_| !has_slash)
 }
 
 /// The id in `/messages/ID`, in the one way to write it.

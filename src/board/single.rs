@@ -10,6 +10,7 @@ use super::asker::Asker;
 use super::newest;
 use super::problem::Problem;
 use crate::http::{Body, Reply};
+use crate::key;
 use crate::lane::{Away, Verdict, Work};
 use crate::message::NewMessage;
 use crate::page::Pages;
@@ -48,7 +49,10 @@ impl Singles {
         let shown = |message| answer::json(200, &[], &MessageJson::from(&message));
         Ok(match single {
             Single::Show(id) => seat.by_id(*id)?.map_or_else(not_found, shown),
-            Single::Page(id) => newest::page(&self.pages, &seat.before(*id, super::input::DEFAULT_LIMIT + 1)?, false),
+            Single::Page(id) => {
+                let messages = seat.before(*id, super::input::DEFAULT_LIMIT + 1)?;
+                newest::page(&self.pages, &messages, false).with_own(key::fresh_text())
+            }
             Single::Before(id, limit) => newest::descending(&seat.before(*id, limit + 1)?, *limit),
             Single::After(id, limit) => newest::ascending(&seat.after(*id, limit + 1)?, *limit),
             Single::Replace(id, text) => seat.replace(*id, text)?.map_or_else(not_found, shown),

@@ -42,6 +42,13 @@ pub enum Form {
     Create,
 }
 
+/// The answers to one batch. What many of them share is printed once.
+struct Answers<'a> {
+    pages: &'a Pages,
+    /// To a program that sent the form.
+    program: Reply,
+}
+
 /// A batch that was stored, or failed, and is not answered yet.
 pub struct Done {
     /// By key; those with one key in the order in which they came.
@@ -61,24 +68,37 @@ impl Submits {
     pub fn new(pages: Arc<Pages>) -> Submits {
         Submits { pages }
     }
+}
+
+impl Answers<'_> {
+    fn new(pages: &Pages) -> Answers<'_> {
+        Answers { pages, program: answer::json_without_value(200, &[]) }
+    }
 
     /// The answer to the person or program that sent `submit`, of which `outcome` became.
     fn reply(&self, submit: &Submit, outcome: &Outcome, html: bool) -> Reply {
         match outcome {
-            Outcome::Stored { id, message } => {
-                let message = message.clone().unwrap_or_else(|| as_stored(*id, &submit.text));
-                stored(submit.form, &message, html)
+            Outcome::Stored { id, message: None } => self.stored(submit.form, &as_stored(*id, &submit.text), html),
+            Outcome::Stored { message: Some(message), .. } => self.stored(submit.form, message, html),
+            Outcome::Replayed(message) => {
+                self.stored(submit.form, message, html).with_line("Idempotency-Replayed", "true")
             }
-            Outcome::Replayed(message) => stored(submit.form, message, html).with_line("Idempotency-Replayed", "true"),
-            Outcome::KeyReused(_) => self.refusal(submit, &Problem::KeyReused, html),
-            Outcome::Failed(cause) => self.refusal(submit, &Problem::from(cause), html),
+            Outcome::KeyReused(_) => refusal(self.pages, submit, &Problem::KeyReused, html),
+            Outcome::Failed(cause) => refusal(self.pages, submit, &Problem::from(cause), html),
         }
     }
 
-    fn refusal(&self, submit: &Submit, problem: &Problem, html: bool) -> Reply {
-        match submit.form {
-            Form::Submit if html => returned(&self.pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem),
-            Form::Submit | Form::Create => answer::problem(&self.pages, problem, html),
+    fn stored(&self, form: Form, message: &Message, html: bool) -> Reply {
+        match form {
+            Form::Submit if html => Reply::new(303, &[("Location", "/"), ("Cache-Control", "no-store")], Body::Empty),
+            Form::Submit => {
+                let stored = SubmitJson { id: message.id, message: &message.text };
+                self.program.clone().with_body(answer::json_body(&stored))
+            }
+            Form::Create => {
+                let location = format!("/messages/{}", message.id);
+                answer::json(201, &[("Location", &location)], &MessageJson::from(message))
+            }
         }
     }
 }
@@ -112,6 +132,7 @@ impl Work for Submits {
             let failed = outcomes.iter().filter(|(outcome, _)| outcome.failure().is_some()).count();
             error!("storing {failed} of {} messages failed: {cause}", outcomes.len());
         }
+        let answers = Answers::new(&self.pages);
         let mut jobs = jobs.into_iter();
         for (mut outcome, size) in outcomes {
             let mut first_text = None;
@@ -119,7 +140,7 @@ impl Work for Submits {
                 if let Some(first) = &first_text {
                     outcome = repeated(outcome, first, &submit.text);
                 }
-                let reply = self.reply(&submit, &outcome, asker.html);
+                let reply = answers.reply(&submit, &outcome, asker.html);
                 asker.answer(reply);
                 first_text.get_or_insert(submit.text);
             }
@@ -129,7 +150,7 @@ impl Work for Submits {
     fn turn_away(&self, jobs: Vec<(Asker, Submit)>, why: Away) {
         warn!("{} submits that were waiting are turned away: {why:?}", jobs.len());
         for (asker, submit) in jobs {
-            let reply = self.refusal(&submit, &Problem::from(why), asker.html);
+            let reply = refusal(&self.pages, &submit, &Problem::from(why), asker.html);
             asker.answer(reply);
         }
     }
@@ -153,14 +174,10 @@ fn as_stored(id: u64, text: &NewMessage) -> Message {
     Message { id, text: text.as_str().to_owned(), created_at: None, edited_at: None }
 }
 
-fn stored(form: Form, message: &Message, html: bool) -> Reply {
-    match form {
-        Form::Submit if html => Reply::new(303, &[("Location", "/"), ("Cache-Control", "no-store")], Body::Empty),
-        Form::Submit => answer::json(200, &[], &SubmitJson { id: message.id, message: &message.text }),
-        Form::Create => {
-            let location = format!("/messages/{}", message.id);
-            answer::json(201, &[("Location", &location)], &MessageJson::from(message))
-        }
+fn refusal(pages: &Pages, submit: &Submit, problem: &Problem, html: bool) -> Reply {
+    match submit.form {
+        Form::Submit if html => returned(pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem),
+        Form::Submit | Form::Create => answer::problem(pages, problem, html),
     }
 }
 

@@ -221,10 +221,11 @@ impl Connection {
         self.parse().unwrap_or(Next::Wait(Interest::Read))
     }
 
-    /// Takes the answer to the request that [`Connection::advance`] yielded, and sends what the socket takes of it.
+    /// Takes the answer to the request that [`Connection::advance`] yielded, and sends what the socket takes of it, with the
+    /// lines that all answers have and the one that names its request.
     /// `keep` is false when the service is ending. Gives what the connection needs next, which is never a request: the
     /// bytes behind this one are left to the thread that gets its event.
-    pub(super) fn send(&mut self, reply: Reply, lines: &[&str], keep: bool) -> Next {
+    pub(super) fn send(&mut self, reply: Reply, [common, id]: [&str; 2], keep: bool) -> Next {
         if !keep {
             self.answer.persistence = Persistence::Close;
         }
@@ -233,7 +234,7 @@ impl Connection {
             Persistence::Keep => "",
             Persistence::KeepAndTell => "Connection: keep-alive\r\n",
         };
-        self.wire = Some(reply.into_wire(&[lines, &[connection]].concat(), self.answer.head_only));
+        self.wire = Some(reply.into_wire(&[common, id, connection], self.answer.head_only));
         self.stage = Stage::Sending(Instant::now());
         match self.flush() {
             Ok(()) if self.input.is_empty() => Next::Wait(Interest::Read),
@@ -389,8 +390,9 @@ impl Connection {
             let Some(length) = self.finder.find(&mut self.input).map_err(|refusal| (refusal, None))? else {
                 return Ok(None);
             };
-            let head = Head::parse(&self.input[..length]).map_err(|refusal| (refusal, None))?;
-            self.input.drain(..length);
+            let behind = self.input.split_off(length);
+            let head = std::mem::replace(&mut self.input, behind);
+            let head = Head::parse(head).map_err(|refusal| (refusal, None))?;
             self.finder = Finder::default();
             let framing = match head.framing {
                 Framing::Length(length) if length > MAX_BODY as u64 => {

@@ -22,19 +22,22 @@ const MAX_EMPTY_LINES: usize = 8;
 pub struct Head {
     /// The method.
     pub method: Method,
-    /// The path of the target as it was sent, percent-encoded; `*` for the asterisk form.
-    pub path: String,
-    /// What followed the first `?`, or an empty string.
-    pub query: String,
     /// How the body is framed.
     pub framing: Framing,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     /// The connection may be kept after the answer.
     pub persistence: Persistence,
-    bytes: Box<[u8]>,
-    headers: Box<[(Range<u16>, Range<u16>)]>,
+    /// All of it, as it arrived; the parts are places in it.
+    text: String,
+    path: Part,
+    query: Part,
+    /// Names and trimmed values.
+    headers: Box<[(Part, Part)]>,
 }
+
+/// A place in the text of a head, which is at most [`MAX_HEAD`] bytes long.
+type Part = Range<u16>;
 
 /// What becomes of the connection after the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,37 +110,38 @@ impl Finder {
 
 impl Head {
     /// Parses `bytes`, which end with the empty line.
-    pub fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
-        if std::str::from_utf8(bytes).is_err() {
+    pub fn parse(bytes: Vec<u8>) -> Result<Head, Refusal> {
+        let Ok(text) = String::from_utf8(bytes) else {
             return Err(Refusal::Malformed("The headers are not UTF-8."));
-        }
+        };
         let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut slots);
-        match request.parse(bytes) {
+        match request.parse(text.as_bytes()) {
             Ok(httparse::Status::Complete(_)) => {}
             Ok(httparse::Status::Partial) => return Err(Refusal::Malformed("The head is not whole.")),
-            Err(error) => return Err(refusal_of(error, bytes)),
+            Err(error) => return Err(refusal_of(error, text.as_bytes())),
         }
         let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
             return Err(Refusal::Malformed("The request line is not whole."));
         };
         let method = Method::from_str(method).map_err(|()| Refusal::Malformed("The method is not ASCII."))?;
         let (path, query) = split_target(target, &method)?;
-        let start = bytes.as_ptr() as usize;
-        let range = |part: &[u8]| {
-            let from = part.as_ptr() as usize - start;
-            // A head is at most MAX_HEAD bytes long, which fits.
-            from as u16..(from + part.len()) as u16
+        let start = text.as_ptr() as usize;
+        let part = |slice: &[u8]| {
+            let from = slice.as_ptr() as usize - start;
+            from as u16..(from + slice.len()) as u16
         };
-        let headers = request.headers.iter().map(|h| (range(h.name.as_bytes()), range(h.value))).collect();
+        let header = |header: &httparse::Header<'_>| (part(header.name.as_bytes()), part(header.value.trim_ascii()));
+        let headers = request.headers.iter().map(header).collect();
+        let (path, query) = (part(path.as_bytes()), part(query.as_bytes()));
         let mut head = Head {
             method,
-            path: path.to_owned(),
-            query: query.to_owned(),
             framing: Framing::Length(0),
             expects_continue: false,
             persistence: Persistence::Close,
-            bytes: bytes.into(),
+            text,
+            path,
+            query,
             headers,
         };
         head.check_host(version)?;
@@ -147,9 +151,19 @@ impl Head {
         Ok(head)
     }
 
+    /// The path of the target as it was sent, percent-encoded; `*` for the asterisk form.
+    pub fn path(&self) -> &str {
+        self.part(&self.path)
+    }
+
+    /// What followed the first `?` of the target, or an empty text.
+    pub fn query(&self) -> &str {
+        self.part(&self.query)
+    }
+
     /// The values of the headers called `name`, in their order, trimmed.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
-        self.headers.iter().filter(move |(n, _)| self.slice(n).eq_ignore_ascii_case(name)).map(|(_, v)| self.slice(v))
+        self.headers.iter().filter(move |(n, _)| self.part(n).eq_ignore_ascii_case(name)).map(|(_, v)| self.part(v))
     }
 
     /// The value of the first header called `name`.
@@ -157,9 +171,8 @@ impl Head {
         self.values(name).next()
     }
 
-    fn slice(&self, range: &Range<u16>) -> &str {
-        let bytes = &self.bytes[usize::from(range.start)..usize::from(range.end)];
-        std::str::from_utf8(bytes).map(str::trim_ascii).unwrap_or_default()
+    fn part(&self, part: &Part) -> &str {
+        &self.text[usize::from(part.start)..usize::from(part.end)]
     }
 
     /// RFC 9112, section 3.2: one `Host` in HTTP/1.1, never two.
@@ -249,11 +262,11 @@ fn names_another_version(bytes: &[u8]) -> bool {
     matches!(version.strip_prefix(b"HTTP/"), Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// Path and query of an origin-form, absolute-form or asterisk-form target (RFC 9112, section 3.2).
+/// Path and query of an origin-form, absolute-form or asterisk-form target (RFC 9112, section 3.2), as parts of it.
 fn split_target<'a>(target: &'a str, method: &Method) -> Result<(&'a str, &'a str), Refusal> {
     if target == "*" {
         return match method {
-            Method::Options => Ok(("*", "")),
+            Method::Options => Ok((target, &target[1..])),
             _ => Err(Refusal::Malformed("The target * is for OPTIONS.")),
         };
     }
@@ -264,13 +277,15 @@ fn split_target<'a>(target: &'a str, method: &Method) -> Result<(&'a str, &'a st
             if scheme == 8 && start != "https://" {
                 return Err(Refusal::Malformed("The target is neither a path nor a URL."));
             }
-            let after = &target[scheme..];
+            let (before, after) = target.split_at(scheme);
+            // A URL without a path has that of the root, and a slash of its own to show for it.
+            let root = &before[scheme - 1..];
             match after.find(['/', '?', '#']).unwrap_or(after.len()) {
                 0 => return Err(Refusal::Malformed("The target's URL has no host.")),
                 at => match after.as_bytes().get(at) {
-                    Some(b'?') => return Ok(("/", &after[at + 1..])),
+                    Some(b'?') => return Ok((root, &after[at + 1..])),
                     Some(_) => &after[at..],
-                    None => "/",
+                    None => root,
                 },
             }
         }
@@ -278,7 +293,7 @@ fn split_target<'a>(target: &'a str, method: &Method) -> Result<(&'a str, &'a st
     if !origin.starts_with('/') || origin.contains('#') {
         return Err(Refusal::Malformed("The target is neither a path nor a URL."));
     }
-    Ok(origin.split_once('?').unwrap_or((origin, "")))
+    Ok(origin.split_once('?').unwrap_or((origin, &origin[origin.len()..])))
 }
 
 #[cfg(test)]
@@ -289,7 +304,7 @@ mod tests {
         let mut input = head.as_bytes().to_vec();
         let length = Finder::default().find(&mut input)?.expect("a whole head");
         assert_eq!(length, input.len(), "{head:?}");
-        Head::parse(&input)
+        Head::parse(input)
     }
 
     fn with(headers: &str) -> Result<Head, Refusal> {
@@ -339,7 +354,9 @@ mod tests {
 
     #[test]
     fn targets_come_in_three_forms() {
-        let target = |t: &str| parse(&format!("GET {t} HTTP/1.1\r\nHost: a\r\n\r\n")).map(|h| (h.path, h.query));
+        let target = |t: &str| {
+            parse(&format!("GET {t} HTTP/1.1\r\nHost: a\r\n\r\n")).map(|h| (h.path().to_owned(), h.query().to_owned()))
+        };
         let split = |path: &str, query: &str| Ok((path.to_owned(), query.to_owned()));
         assert_eq!(target("/"), split("/", ""));
         assert_eq!(target("/a?b=c?d"), split("/a", "b=c?d"));
@@ -433,7 +450,7 @@ mod tests {
     #[test]
     fn header_values_hold_any_utf_8_and_nothing_else() {
         assert_eq!(with("X: \u{e9}\u{1f600}\r\n").unwrap().value("x"), Some("\u{e9}\u{1f600}"));
-        malformed(Head::parse(b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n"), "invalid UTF-8");
+        malformed(Head::parse(b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n".to_vec()), "invalid UTF-8");
     }
 
     #[test]

@@ -136,9 +136,8 @@ impl Hub {
     /// Sends `reply` on a connection whose request it answers.
     pub(super) fn finish(&self, mut connection: Box<Connection>, reply: Reply, access: &Access) {
         access.answered(&reply);
-        let id = format!("X-Request-Id: {}\r\n", access.id.as_str());
         let keep = !self.closing.load(Ordering::SeqCst);
-        match connection.send(reply, &[&self.common, &id], keep) {
+        match connection.send(reply, [&self.common, access.id.line()], keep) {
             Next::Wait(interest) => self.park(connection, interest),
             Next::Request(_) | Next::Refuse(..) | Next::Gone => {}
         }

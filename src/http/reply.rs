@@ -9,7 +9,7 @@ use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 #[derive(Debug, Clone)]
 pub struct Reply {
     status: u16,
-    /// What `tiny_http` printed: status line, headers and the empty line.
+    /// What `tiny_http` printed: status line and headers, but for `Content-Length` and the empty line.
     head: Arc<[u8]>,
     /// Lines of this answer alone, each with its CRLF.
     lines: String,
@@ -43,6 +43,9 @@ pub(super) struct Wire {
     length: usize,
 }
 
+/// Room for `Content-Length`, however large the body, and for the empty line.
+const MAX_LENGTH_LINES: usize = 40;
+
 impl Reply {
     /// An answer with these headers, which must be ASCII and, as a matter of `tiny_http`'s, neither `Connection` nor
     /// `Content-Length`: the first is the connection's, the second follows from `body`.
@@ -54,19 +57,22 @@ impl Reply {
             // A header that is not ASCII can't be sent; all of ours are, and a test of each route sees them.
             .filter_map(|(name, value)| Header::from_bytes(name.as_bytes(), value.as_bytes()).ok())
             .collect();
-        // No body for the printer, only its length: bodies are shared, and go out beside the head.
+        // No body for the printer: bodies are shared, and go out beside the head. Without a length it would go chunked, and
+        // so it would beyond its threshold, or for a TE among the headers of the request.
         let mut head = Vec::with_capacity(512);
-        let printed = Response::new(StatusCode(status), headers, io::empty(), Some(body.len()), None)
-            // Beyond its threshold it would go chunked.
+        let printed = Response::new(StatusCode(status), headers, io::empty(), Some(0), None)
             .with_chunked_threshold(usize::MAX)
-            // No request headers, so that a TE there can't turn chunking on either.
             .raw_print(&mut head, HTTPVersion(1, 1), &[], true, None);
         debug_assert!(printed.is_ok(), "a Vec takes all that is written to it");
-        if status == 204 {
-            // RFC 9110, section 8.6: no Content-Length in a 204, which tiny_http gives it.
-            remove_line(&mut head, b"Content-Length: ");
-        }
-        Reply { status, head: head.into(), lines: String::new(), body }
+        let without_length = head.strip_suffix(b"Content-Length: 0\r\n\r\n");
+        debug_assert!(without_length.is_some(), "the length is printed last");
+        Reply { status, head: without_length.unwrap_or_default().into(), lines: String::new(), body }
+    }
+
+    /// The same answer with another body, without printing its head again.
+    pub fn with_body(mut self, body: Body) -> Reply {
+        self.body = body;
+        self
     }
 
     /// Adds a header of this answer alone, without printing the others again.
@@ -78,10 +84,9 @@ impl Reply {
         self
     }
 
-    /// Puts `own` between the pieces of a spliced body, in place of text of the same length.
+    /// Puts `text` between the pieces of a spliced body.
     pub fn with_own(mut self, text: String) -> Reply {
         if let Body::Spliced { own, .. } = &mut self.body {
-            debug_assert_eq!(own.len(), text.len(), "the head is printed already");
             *own = text;
         }
         self
@@ -108,11 +113,17 @@ impl Reply {
         let status_line = self.head.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
         let (first, rest) = self.head.split_at(status_line);
         let own: usize = lines.iter().map(|line| line.len()).sum();
-        let mut head = Vec::with_capacity(self.head.len() + self.lines.len() + own);
+        let mut head = Vec::with_capacity(self.head.len() + self.lines.len() + own + MAX_LENGTH_LINES);
         head.extend_from_slice(first);
         lines.iter().for_each(|line| head.extend_from_slice(line.as_bytes()));
         head.extend_from_slice(self.lines.as_bytes());
         head.extend_from_slice(rest);
+        // RFC 9110, section 8.6: no Content-Length in a 204.
+        let written = match self.status {
+            204 => write!(head, "\r\n"),
+            _ => write!(head, "Content-Length: {}\r\n\r\n", self.body.len()),
+        };
+        debug_assert!(written.is_ok(), "a Vec takes all that is written to it");
         let body = if head_only { Body::Empty } else { self.body };
         Wire { length: head.len() + body.len(), head, body, position: 0 }
     }
@@ -174,12 +185,6 @@ impl Wire {
         }
         Ok(())
     }
-}
-
-fn remove_line(head: &mut Vec<u8>, name: &[u8]) {
-    let mut lines = head.split_inclusive(|b| *b == b'\n').filter(|line| !line.starts_with(name));
-    let kept: Vec<u8> = lines.by_ref().flatten().copied().collect();
-    *head = kept;
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! found by key, never counted from the first one: a duplicate in the batch would shift them all.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row, Value};
@@ -95,11 +94,26 @@ impl Seat {
 /// What one statement put into the table.
 struct Inserted {
     /// The ids of the rows that it made, as far as they are known.
-    ids: HashMap<Key, u64>,
+    ids: Ids,
     /// Rows that it made and whose ids are not known have this one or a larger one.
     rest: Option<u64>,
     /// What is stored is what was sent.
     sound: bool,
+}
+
+/// Ids by key.
+struct Ids(Vec<(Key, u64)>);
+
+impl Ids {
+    /// Rows are inserted in the order of their keys, so that there is little to sort.
+    fn of(mut ids: Vec<(Key, u64)>) -> Ids {
+        ids.sort_unstable();
+        Ids(ids)
+    }
+
+    fn get(&self, key: Key) -> Option<u64> {
+        self.0.binary_search_by_key(&key, |(key, _)| *key).ok().map(|at| self.0[at].1)
+    }
 }
 
 fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<Vec<Outcome>, mysql::Error> {
@@ -108,20 +122,20 @@ fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<V
         _ => insert_plainly(session, rows)?,
     };
     let unclear: Vec<Key> =
-        rows.iter().filter(|row| row.full || !sound || !ids.contains_key(&row.key)).map(|row| row.key).collect();
+        rows.iter().filter(|row| row.full || !sound || ids.get(row.key).is_none()).map(|row| row.key).collect();
     let mut stored = stored(session, &unclear)?;
 
     rows.iter()
         .map(|row| {
             let Some(message) = stored.remove(&row.key) else {
-                return Ok(match ids.get(&row.key) {
+                return Ok(match ids.get(row.key) {
                     // Deleted since, when it was looked for: it was stored all the same.
-                    Some(id) => Outcome::Stored { id: *id, message: None },
+                    Some(id) => Outcome::Stored { id, message: None },
                     None => Outcome::Failed(Error::Refused("the row is not there after the insert".to_owned())),
                 });
             };
             let same = message.text == row.text.as_str();
-            let new = ids.contains_key(&row.key) || rest.is_some_and(|first| message.id >= first);
+            let new = ids.get(row.key).is_some() || rest.is_some_and(|first| message.id >= first);
             // After an attempt with an unknown outcome, the row that is there is most likely that attempt's.
             if same && (new || unheard) {
                 return Ok(Outcome::Stored { id: message.id, message: row.full.then_some(message) });
@@ -145,12 +159,12 @@ fn insert_returning(session: &mut Session, rows: &[NewRow<'_>]) -> Result<Insert
     let mut sql = statement(rows, session.no_backslash_escape);
     sql.push_str(" RETURNING id, submit_key");
     session.ask("insert", |connection| {
-        let ids = connection.query_fold(sql, HashMap::with_capacity(rows.len()), |mut ids, mut row: Row| {
+        let ids = connection.query_fold(sql, Vec::with_capacity(rows.len()), |mut ids, mut row: Row| {
             ids.extend(key(row.take(1)).zip(row.take(0)));
             ids
         })?;
         let sound = is_sound(ids.len() as u64, connection, rows);
-        Ok(Inserted { ids, rest: None, sound })
+        Ok(Inserted { ids: Ids::of(ids), rest: None, sound })
     })
 }
 
@@ -164,11 +178,11 @@ fn insert_plainly(session: &mut Session, rows: &[NewRow<'_>]) -> Result<Inserted
     })?;
     let all_new = sound && inserted == rows.len() as u64;
     let ids = match rows {
-        [row] if all_new => HashMap::from([(row.key, first)]),
+        [row] if all_new => vec![(row.key, first)],
         _ if all_new => new_ids(session, first, rows.len())?,
-        _ => HashMap::new(),
+        _ => Vec::new(),
     };
-    Ok(Inserted { ids, rest: Some(first).filter(|_| inserted > 0), sound })
+    Ok(Inserted { ids: Ids::of(ids), rest: Some(first).filter(|_| inserted > 0), sound })
 }
 
 /// Whether the rows that were not `inserted` are there already, and nothing else is wrong. IGNORE makes a duplicate a
@@ -178,10 +192,10 @@ fn is_sound(inserted: u64, connection: &Conn, rows: &[NewRow<'_>]) -> bool {
 }
 
 /// The keys and ids of the `count` rows from `first` on; other writers' rows may be among them, and ours behind them.
-fn new_ids(session: &mut Session, first: u64, count: usize) -> Result<HashMap<Key, u64>, mysql::Error> {
-    fold(session, IDS, (first, count as u64), HashMap::with_capacity(count), |ids, mut row| {
+fn new_ids(session: &mut Session, first: u64, count: usize) -> Result<Vec<(Key, u64)>, mysql::Error> {
+    fold(session, IDS, (first, count as u64), Vec::with_capacity(count), |ids, mut row| {
         if let Some(key) = key(row.take(1)) {
-            ids.insert(key, number(row.take(0)));
+            ids.push((key, number(row.take(0))));
         }
     })
 }
@@ -227,8 +241,9 @@ fn statement(rows: &[NewRow<'_>], no_backslash_escape: bool) -> String {
                 c => sql.push(c),
             }
         }
-        // Writing to a string can't fail.
-        let _ = write!(sql, "',X'{:032x}')", u128::from_be_bytes(*row.key.as_bytes()));
+        sql.push_str("',X'");
+        row.key.push_hex(&mut sql);
+        sql.push_str("')");
     }
     sql
 }
