@@ -17,7 +17,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use polling::{Event, PollMode, Poller};
@@ -67,9 +67,10 @@ pub(crate) fn limit_waiting(connection: &impl AsRawFd, limit: Option<Duration>) 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const LARGE_BLOCK: libc::c_int = 1024 * 1024;
 
-/// The processors that this process may use.
+/// The processors that this process may use; looked up once, in half a dozen files.
 pub(crate) fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get))
 }
 
 /// Has the allocator keep little: it gives large blocks back to the system when they are freed, and has an arena for each

@@ -30,11 +30,10 @@ const NO_DESCRIPTOR: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 impl Door {
-    /// A door at `listener`, for whose connections one of those who wait for `sockets` is told.
+    /// A door at `listener`; when it is listened at, one of those who wait for `sockets` is told of its connections.
     pub(super) fn open(listener: TcpListener, sockets: &Arc<Sockets>) -> io::Result<Door> {
         listener.set_nonblocking(true)?;
         let listener = Watched::once(listener, sockets)?;
-        listener.arm(DOOR, Interest::Read)?;
         Ok(Door { listener: Mutex::new(Some(listener)), reserve: Mutex::new(open_reserve()) })
     }
 

@@ -101,7 +101,8 @@ impl Hub {
         }))
     }
 
-    /// Starts `workers` threads and the one for the deadlines, which live as long as the process.
+    /// Starts `workers` threads and the one for the deadlines, which live as long as the process. Connections are not
+    /// accepted yet.
     pub fn start(self: &Arc<Hub>, workers: usize) -> io::Result<()> {
         for number in 0..workers {
             let hub = Arc::clone(self);
@@ -110,6 +111,11 @@ impl Hub {
         let hub = Arc::clone(self);
         thread::Builder::new().name("deadlines".to_owned()).spawn(move || hub.keep_deadlines())?;
         Ok(())
+    }
+
+    /// Begins to accept connections.
+    pub fn open(&self) {
+        self.door.listen();
     }
 
     /// Ends accepting, lets idle connections go and the others after their next answer, and calls `on_empty` when the
