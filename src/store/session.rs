@@ -9,7 +9,7 @@ use mysql::{Conn, Opts, OptsBuilder, SslOpts};
 
 use super::version::Version;
 use crate::metrics::METRICS;
-use crate::system::limit_waiting;
+use crate::system::{Buffers, limit_waiting};
 
 /// Who we are to the database.
 #[derive(Clone)]
@@ -35,9 +35,18 @@ pub enum Encryption {
     Verify(Option<PathBuf>),
 }
 
+/// A connection of the crate's that nobody has asked anything yet.
+pub(super) struct Opened {
+    pub(super) connection: Conn,
+    buffers: Buffers,
+}
+
 /// A connection, and which server it goes to.
 pub(super) struct Session {
     connection: Conn,
+    buffers: Buffers,
+    /// Statements that it was asked.
+    asked: u32,
     /// The other end.
     pub(super) server: SocketAddr,
     /// The generation of servers that it belongs to; none for a server that takes no writes, which is used once.
@@ -56,6 +65,9 @@ pub(super) struct Session {
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// How long what was sent may stay unacknowledged by the other end's system before the connection counts as broken.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// After so many statements a connection's buffers are made small again. That costs some microseconds, and as many answers
+/// are less than a hundred KiB when they are pages of short messages.
+const EMPTIED_AFTER: u32 = 16;
 /// How often a login waits for the server at most: the greeting, two rounds of authentication, the first statement.
 const LOGIN_WAITS: u32 = 4;
 /// The largest packet that the crate takes or sends; the server's own limit is the one that matters, and asking for it
@@ -71,7 +83,7 @@ impl Account {
         address: SocketAddr,
         share: Duration,
         lock_wait: Option<u64>,
-    ) -> Result<Conn, mysql::Error> {
+    ) -> Result<Opened, mysql::Error> {
         let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         let share = share.max(Duration::from_millis(1) * LOGIN_WAITS);
         // Acknowledged means committed, also where somebody has turned that off for everybody.
@@ -114,25 +126,36 @@ impl Account {
             }
         }
         .into();
-        Conn::new(options)
+        let (connection, buffers) = Buffers::of(|| Conn::new(options));
+        Ok(Opened { connection: connection?, buffers })
     }
 }
 
 impl Session {
-    pub(super) fn of_primary(connection: Conn, server: SocketAddr, generation: u64) -> Session {
-        Session::new(connection, server, Some(generation))
+    pub(super) fn of_primary(opened: Opened, server: SocketAddr, generation: u64) -> Session {
+        Session::new(opened, server, Some(generation))
     }
 
-    pub(super) fn of_reader(connection: Conn, server: SocketAddr) -> Session {
-        Session::new(connection, server, None)
+    pub(super) fn of_reader(opened: Opened, server: SocketAddr) -> Session {
+        Session::new(opened, server, None)
     }
 
-    fn new(connection: Conn, server: SocketAddr, generation: Option<u64>) -> Session {
+    fn new(Opened { connection, buffers }: Opened, server: SocketAddr, generation: Option<u64>) -> Session {
         METRICS.database_sessions.inc();
         // As the answer to the first statement says it; the crate forgets it with each error that the server reports.
         let no_backslash_escape = connection.no_backslash_escape();
         let patience = Some(Duration::ZERO);
-        Session { connection, server, generation, end: None, patience, no_backslash_escape, inserts_returning: None }
+        Session {
+            connection,
+            buffers,
+            asked: 0,
+            server,
+            generation,
+            end: None,
+            patience,
+            no_backslash_escape,
+            inserts_returning: None,
+        }
     }
 
     /// The generation that it can be kept for.
@@ -170,7 +193,7 @@ impl Session {
         Ok(known)
     }
 
-    /// A round trip with the statement that the metrics call `name`.
+    /// A round trip with the statement that the metrics call `name`; nothing of its answer is left to be read.
     pub(super) fn ask<T>(
         &mut self,
         name: &str,
@@ -180,6 +203,10 @@ impl Session {
         let start = Instant::now();
         let answer = statement(connection);
         METRICS.statement_seconds.with_label_values(&[name]).observe(start.elapsed().as_secs_f64());
+        self.asked = self.asked.wrapping_add(1);
+        if self.asked.is_multiple_of(EMPTIED_AFTER) {
+            self.buffers.empty(&mut self.connection);
+        }
         answer
     }
 }

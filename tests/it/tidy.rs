@@ -79,12 +79,12 @@ fn modules_keep_to_their_own() {
     only("mysql::", &["src/store/"]);
     only("SELECT ", &["src/store/"]);
     only("tiny_http", &["src/http/", "src/board/route.rs"]);
-    only("polling::", &["src/http/", "src/system.rs"]);
+    only("polling::", &["src/http/", "src/system/"]);
     only("httparse", &["src/http/"]);
     only("env::var", &["src/config/"]);
     only("env::args", &["src/main.rs"]);
     only("<p", &["src/page.rs"]);
-    only("unsafe ", &["src/system.rs"]);
+    only("unsafe ", &["src/system/"]);
     only("crate::board", &["src/board/", "src/service.rs"]);
     only("crate::config", &["src/config/", "src/service.rs", "src/check.rs"]);
     only("process::exit", &[]);

@@ -1,4 +1,4 @@
-//! What libraries leave to us that has to be done right: the only `unsafe` code of the project.
+//! Waiting for sockets.
 //!
 //! - `Poller::add` is unsafe because a source must be deleted from the poller before it is dropped. [`Watched`] owns its
 //!   source and does that, so that nobody else can forget it.
@@ -7,17 +7,13 @@
 //!   call, any number of threads may wait, and the kernel wakes one of them for an event.
 //! - The `mysql` crate sets a connection's time-outs once, before it says hello, and gives the raw descriptor of its
 //!   socket alone to change them: [`limit_waiting`].
-//! - The `mysql` crate gives each connection two buffers of 4 MiB. Once one is freed glibc takes blocks of that size from
-//!   memory that it keeps, so that each reconnect leaves more of it in use. And it has eight arenas for a processor, of
-//!   which each thread would fill one: [`thin_out_allocator`].
-#![allow(unsafe_code)]
 
 use std::io;
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use polling::{Event, PollMode, Poller};
@@ -61,29 +57,6 @@ pub(crate) fn limit_waiting(connection: &impl AsRawFd, limit: Option<Duration>) 
     let socket = SockRef::from(&borrowed);
     socket.set_read_timeout(limit)?;
     socket.set_write_timeout(limit)
-}
-
-/// Blocks of at least this size are the system's again as soon as they are free.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const LARGE_BLOCK: libc::c_int = 1024 * 1024;
-
-/// The processors that this process may use; looked up once, in half a dozen files.
-pub(crate) fn processors() -> usize {
-    static COUNT: OnceLock<usize> = OnceLock::new();
-    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get))
-}
-
-/// Has the allocator keep little: it gives large blocks back to the system when they are freed, and has an arena for each
-/// processor. Where it is not glibc's, nothing.
-pub(crate) fn thin_out_allocator() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    for (parameter, value) in [
-        (libc::M_MMAP_THRESHOLD, LARGE_BLOCK),
-        (libc::M_ARENA_MAX, libc::c_int::try_from(processors()).unwrap_or(libc::c_int::MAX)),
-    ] {
-        // SAFETY: it changes a number of the allocator's, under the allocator's own lock.
-        let _ = unsafe { libc::mallopt(parameter, value) };
-    }
 }
 
 /// What a parked socket waits for.
