@@ -8,7 +8,7 @@
 //! | [`message`] | what a message is |
 //! | [`key`] | what makes a repeated submit the same submit |
 //! | [`metrics`] | what is counted |
-//! | `system` | what libraries leave unsafe |
+//! | `system` | what libraries leave unsafe: sockets, memory |
 //! | [`http`] | sockets, limits, parsing, writing |
 //! | [`lane`] | doing what is queued in batches |
 //! | [`store`] | SQL, and what a database error means |
