@@ -108,11 +108,12 @@ struct Waiting<J> {
     since: Instant,
 }
 
-/// The duty to do what is queued, as one batch.
+/// The duty to do what was queued, as one batch.
 #[must_use]
 pub struct Lead<'a, W: Work> {
     lane: &'a Lane<W>,
     seat: W::Seat,
+    taken: Taken<W::Job>,
     expected: Duration,
 }
 
@@ -134,9 +135,8 @@ impl<'a, W: Work> Lead<'a, W> {
 
     /// Does the batch, which may block, and gives the seat back.
     pub fn run(self) -> Done<'a, W> {
-        let Lead { lane, mut seat, .. } = self;
+        let Lead { lane, mut seat, taken, .. } = self;
         let start = Instant::now();
-        let taken = lane.take();
         let jobs = taken.batch.len();
         // A panic ends one batch, whose jobs report it as they are dropped; the lane and the thread go on.
         let (result, verdict) =
@@ -169,12 +169,14 @@ impl<W: Work> Lane<W> {
         &self.work
     }
 
-    /// Queues `job`, or gives it back when the lane is full and all its seats are taken. Who has brought jobs, as many as
-    /// there were, has to ask what is [`due`](Lane::due), and then the free seats do them.
+    /// Queues `job`, or gives it back when the lane is full. Who has brought jobs, as many as there were, has to ask what is
+    /// [`due`](Lane::due), and then the free seats do them; so a batch for each of these has room however small the queue is.
     pub fn enter(&self, job: W::Job, bytes: usize) -> Result<(), W::Job> {
         let mut state = self.lock();
-        let is_full = state.queue.len() >= self.limits.queue_jobs || state.bytes + bytes > self.limits.queue_bytes;
-        if is_full && state.seats.is_empty() {
+        let Limits { queue_jobs, queue_bytes, batch_jobs, batch_bytes, .. } = self.limits;
+        let most_jobs = queue_jobs.max(batch_jobs.saturating_mul(state.seats.len()));
+        let most_bytes = queue_bytes.max(batch_bytes.saturating_mul(state.seats.len()));
+        if state.queue.len() >= most_jobs || state.bytes + bytes > most_bytes {
             self.metrics.full.inc();
             return Err(job);
         }
@@ -184,26 +186,22 @@ impl<W: Work> Lane<W> {
         Ok(())
     }
 
-    /// The duty to lead, when a batch is due and a seat is free. Otherwise those who lead or report see to the jobs.
+    /// The duty to lead the batch that is due, when a seat is free. Otherwise those who lead or report see to the jobs.
     pub fn due(&self) -> Option<Lead<'_, W>> {
         let mut state = self.lock();
-        let seat = if state.is_due(&self.limits) { state.seats.pop() } else { None };
-        seat.map(|seat| Lead { lane: self, seat, expected: state.pace.unwrap_or(Duration::MAX) })
+        let seat = if state.is_due(&self.limits) { state.seats.pop()? } else { return None };
+        let late = state.take_older_than(self.limits.patience);
+        let waited = state.queue.front().map_or(Duration::ZERO, |first| first.since.elapsed());
+        let batch = state.take(self.limits.batch_jobs, self.limits.batch_bytes);
+        self.metrics.waiting_jobs.set(state.queue.len() as i64);
+        let expected = state.pace.unwrap_or(Duration::MAX);
+        Some(Lead { lane: self, seat, taken: Taken { late, batch, waited }, expected })
     }
 
     /// Whether a batch is due and a seat is free.
     pub fn is_due(&self) -> bool {
         let state = self.lock();
         state.is_due(&self.limits) && !state.seats.is_empty()
-    }
-
-    fn take(&self) -> Taken<W::Job> {
-        let mut state = self.lock();
-        let late = state.take_older_than(self.limits.patience);
-        let waited = state.queue.front().map_or(Duration::ZERO, |first| first.since.elapsed());
-        let batch = state.take(self.limits.batch_jobs, self.limits.batch_bytes);
-        self.metrics.waiting_jobs.set(state.queue.len() as i64);
-        Taken { late, batch, waited }
     }
 
     fn run(&self, seat: &mut W::Seat, taken: Taken<W::Job>) -> Option<(W::Done, Verdict)> {
@@ -223,6 +221,8 @@ impl<W: Work> Lane<W> {
         let (pace, given_up) = match verdict {
             Some(Verdict::Outage) => (None, state.take(usize::MAX, usize::MAX)),
             Some(Verdict::Carry) => (Some(took.max(state.pace.unwrap_or_default() / 2)), Vec::new()),
+            // Nobody was left to do anything for.
+            None if jobs == 0 => (state.pace, Vec::new()),
             None => (None, Vec::new()),
         };
         state.pace = pace;
@@ -428,15 +428,33 @@ mod tests {
             assert_eq!(set.lane.bring(2, 11), Err(2));
             set.lane.bring(3, 10).unwrap();
         });
-        assert_eq!(set.lane.bring(4, 100), Ok(()), "what was done no longer counts");
+        while_leading(&set, || assert_eq!(set.lane.bring(4, 100), Ok(()), "what was done no longer counts"));
     }
 
     #[test]
-    fn a_lane_that_nobody_leads_yet_takes_all_that_one_thread_brings() {
+    fn a_lane_with_a_free_seat_has_room_for_a_batch_however_small_its_queue_is() {
+        let set = lane(Limits { queue_jobs: 1, queue_bytes: 1, ..LIMITS }, Verdict::Carry);
+        (1..=2).for_each(|job| set.lane.enter(job, 20).unwrap());
+        assert_eq!(set.lane.enter(3, 20), Err(3), "more bytes than a batch has");
+        set.lane.enter(3, 10).unwrap();
+        assert_eq!(set.lane.enter(4, 0), Err(4), "more jobs than a batch has");
+        set.lane.bring(5, 0).unwrap_err();
+        let mut due = set.lane.due();
+        assert!(set.lane.due().is_none(), "it is led once");
+        while let Some(lead) = due {
+            due = lead.run().report();
+        }
+        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![1, 2, 3]]);
+    }
+
+    #[test]
+    fn what_one_leader_has_taken_is_due_for_no_other() {
         let set = lane(LIMITS, Verdict::Carry);
-        (1..=6).for_each(|job| set.lane.enter(job, 1).unwrap());
-        set.lane.bring(7, 1).unwrap();
-        assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![1, 2, 3], vec![4, 5, 6], vec![7]]);
+        set.lane.lock().seats.push(());
+        set.lane.enter(1, 1).unwrap();
+        let lead = set.lane.due().unwrap();
+        assert!(!set.lane.is_due() && set.lane.due().is_none());
+        assert!(lead.run().report().is_none());
     }
 
     #[test]

@@ -108,12 +108,13 @@ pub fn run(config: Config) -> Result<(), String> {
     let common = [("X-Served-By", &*host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
     let hub = Hub::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
 
-    hub.start(config.workers).map_err(|e| format!("a worker can't be started: {e}"))?;
+    let no_thread = |e| format!("a worker can't be started: {e}");
+    hub.start(config.workers).map_err(no_thread)?;
     // Where the database is there, the first clients need not hear that it is not.
     let _ = first_try.recv_timeout(FIRST_TRY);
     // The later ones are told to nobody.
     drop(first_try);
-    hub.open();
+    hub.open().map_err(no_thread)?;
 
     match received.recv() {
         Ok(Event::GaveUp(reason)) => Err(reason),

@@ -249,12 +249,13 @@ impl Connection {
         if self.input.is_empty() && self.body.is_none() {
             self.input = Vec::new();
         }
-        let decoded = match &self.body {
-            Some(Incoming { framing: Body::Chunked(decoder), .. }) => decoder.decoded(),
-            Some(Incoming { framing: Body::Length(_), .. }) | None => 0,
+        let incoming = match &self.body {
+            Some(Incoming { framing: Body::Chunked(decoder), head }) => head.size() + decoder.decoded(),
+            Some(Incoming { framing: Body::Length(_), head }) => head.size(),
+            None => 0,
         };
         let unsent = self.wire.as_ref().map_or(0, Wire::unsent);
-        self.share.resize(self.input.capacity() + decoded + unsent)
+        self.share.resize(self.input.capacity() + incoming + unsent)
     }
 
     /// How much it holds of the budget and for how long: what makes room first is what is largest here.
@@ -390,8 +391,11 @@ impl Connection {
             let Some(length) = self.finder.find(&mut self.input).map_err(|refusal| (refusal, None))? else {
                 return Ok(None);
             };
-            let behind = self.input.split_off(length);
-            let head = std::mem::replace(&mut self.input, behind);
+            let head = match self.input.len() == length {
+                true => std::mem::take(&mut self.input),
+                // What is behind it may be much more, and goes sooner than the head.
+                false => self.input.drain(..length).collect(),
+            };
             let head = Head::parse(head).map_err(|refusal| (refusal, None))?;
             self.finder = Finder::default();
             let framing = match head.framing {

@@ -171,6 +171,11 @@ impl Head {
         self.values(name).next()
     }
 
+    /// The bytes that it holds in memory, but for a few.
+    pub fn size(&self) -> usize {
+        self.text.capacity()
+    }
+
     fn part(&self, part: &Part) -> &str {
         &self.text[usize::from(part.start)..usize::from(part.end)]
     }

@@ -101,21 +101,21 @@ impl Hub {
         }))
     }
 
-    /// Starts `workers` threads and the one for the deadlines, which live as long as the process. Connections are not
-    /// accepted yet.
+    /// Starts `workers` threads, which live as long as the process. Connections are not accepted yet.
     pub fn start(self: &Arc<Hub>, workers: usize) -> io::Result<()> {
         for number in 0..workers {
             let hub = Arc::clone(self);
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || hub.work(number))?;
         }
-        let hub = Arc::clone(self);
-        thread::Builder::new().name("deadlines".to_owned()).spawn(move || hub.keep_deadlines())?;
         Ok(())
     }
 
-    /// Begins to accept connections.
-    pub fn open(&self) {
+    /// Begins to accept connections, and starts the thread that looks at their deadlines.
+    pub fn open(self: &Arc<Hub>) -> io::Result<()> {
+        let hub = Arc::clone(self);
+        thread::Builder::new().name("deadlines".to_owned()).spawn(move || hub.keep_deadlines())?;
         self.door.listen();
+        Ok(())
     }
 
     /// Ends accepting, lets idle connections go and the others after their next answer, and calls `on_empty` when the

@@ -22,9 +22,11 @@ pub(super) struct Turns {
 struct State {
     /// Turns that workers have, those included who are away for a moment.
     taken: usize,
-    /// The workers that are away for a moment, and since when they do not listen.
+    /// The workers that are away for a moment, and since when they have done what blocks.
     away: Vec<(usize, Instant)>,
-    /// When somebody was last away for too long.
+    /// Workers that are away for too long and not back yet.
+    late: usize,
+    /// When somebody was last found to be late, or came back late.
     last_late: Option<Instant>,
     /// A worker was called and has not come yet.
     called: bool,
@@ -61,7 +63,7 @@ pub(super) enum Task {
 const MOMENT: Duration = Duration::from_millis(1);
 /// Who is away for so long is late: nothing that was expected to be short takes so long on a busy machine.
 const LATE: Duration = Duration::from_millis(5);
-/// How long turns are given away before anything that blocks, after somebody was late.
+/// How long turns are given away before anything that blocks, after somebody who was late is back.
 const DISTRUST: Duration = Duration::from_secs(1);
 
 impl Turns {
@@ -83,6 +85,7 @@ impl Turns {
         state.away.retain(|(_, since)| since.elapsed() < LATE);
         let late = all - state.away.len();
         state.taken -= late;
+        state.late += late;
         if late > 0 {
             state.last_late = Some(Instant::now());
         }
@@ -133,7 +136,7 @@ impl Turn<'_> {
         let now = Instant::now();
         let since = *self.busy_since.get_or_insert(now);
         let mut state = self.turns.lock();
-        let is_trusted = state.last_late.is_none_or(|late| now.duration_since(late) >= DISTRUST);
+        let is_trusted = state.late == 0 && state.last_late.is_none_or(|late| now.duration_since(late) >= DISTRUST);
         if is_trusted && now.duration_since(since).saturating_add(expected) < MOMENT {
             state.away.push((self.worker, since));
             self.standing = Standing::Away;
@@ -157,7 +160,11 @@ impl Turn<'_> {
         let place = state.away.iter().position(|(worker, _)| *worker == self.worker);
         self.standing = match place.map(|place| state.away.swap_remove(place)) {
             Some(_) => Standing::Here,
-            None => Standing::Without,
+            None => {
+                state.late -= 1;
+                state.last_late = Some(Instant::now());
+                Standing::Without
+            }
         };
     }
 }
@@ -237,12 +244,22 @@ mod tests {
         assert!(rests(&other));
         turns.withdraw_late();
         assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
+
+        let keeps = |turn: &mut Turn<'_>| {
+            turns.lock().taken += 1;
+            (turn.standing, turn.busy_since) = (Standing::Here, None);
+            turn.leave(Duration::ZERO);
+            turn.standing == Standing::Away
+        };
+        let mut second = turns.join(2);
+        let long_ago = || turns.lock().last_late = Instant::now().checked_sub(DISTRUST);
+        long_ago();
+        assert!(!keeps(&mut second), "nobody while one is late");
         first.come_back();
         assert_eq!(first.standing, Standing::Without);
-
-        first.standing = Standing::Here;
-        first.leave(Duration::ZERO);
-        assert_eq!(first.standing, Standing::Without);
+        assert!(!keeps(&mut second), "nor right after that");
+        long_ago();
+        assert!(keeps(&mut second), "but then again");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use mysql::Row;
 use mysql::prelude::Queryable;
 
 use super::error::Error;
@@ -138,8 +139,12 @@ impl Step {
 /// Whether the server describes the table in the very words that it has for one of ours: nearly every start finds one, and
 /// the closer look takes the server ten times as long.
 fn is_known(session: &mut Session) -> Result<bool, mysql::Error> {
-    match session.next()?.query_first::<(String, String), _>(KNOWN) {
-        Ok(table) => Ok(table.is_some_and(|(_, description)| describes_ours(&description))),
+    match session.next()?.query_first::<Row, _>(KNOWN) {
+        // A view is described in other columns.
+        Ok(row) => {
+            let description = row.and_then(|mut row| row.take_opt::<String, _>(1)?.ok());
+            Ok(description.is_some_and(|description| describes_ours(&description)))
+        }
         // It is not there, or may not be described; the closer look tells.
         Err(mysql::Error::MySqlError(_)) => Ok(false),
         Err(error) => Err(error),
@@ -163,7 +168,11 @@ fn describes_ours(description: &str) -> bool {
         && any(&["`submit_key` binary(16) DEFAULT NULL"])
         && any(&["PRIMARY KEY (`id`)"])
         && any(&["UNIQUE KEY `submit_key` (`submit_key`)"])
-        && lines.last().is_some_and(|last| last.starts_with(") ") && last.contains(" DEFAULT CHARSET=utf8mb4"))
+        && lines.last().is_some_and(|last| {
+            // A comment, which may say anything, is what is quoted.
+            let options = last.split('\'').next().unwrap_or_default();
+            options.starts_with(") ") && options.split(' ').any(|option| option == "CHARSET=utf8mb4")
+        })
 }
 
 /// Looks at the table closely.
@@ -294,6 +303,8 @@ mod tests {
             ("text NOT NULL", "varchar(255) NOT NULL"),
             ("text NOT NULL", "text CHARACTER SET latin1 NOT NULL"),
             ("CHARSET=utf8mb4", "CHARSET=latin1"),
+            ("CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci", "CHARSET=latin1 COMMENT='was DEFAULT CHARSET=utf8mb4'"),
+            ("CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci", "CHARSET=latin1 COMMENT='was CHARSET=utf8mb4 '"),
             ("utc_timestamp(6)", "current_timestamp(6)"),
             ("datetime(6) DEFAULT NULL", "datetime DEFAULT NULL"),
             ("UNIQUE KEY", "KEY"),

@@ -12,7 +12,8 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
 
 use super::error::ConnectError;
-use super::session::{Account, Opened, Session};
+use super::session::{Account, Session};
+use crate::system::LeanConnection;
 
 /// A server as it is set: a name or an address, and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,14 +124,14 @@ impl Servers {
             }
             let share = left / (addresses.len() - at) as u32;
             let opened =
-                self.account.open(&address.host.name, address.socket, share, lock_wait).and_then(|mut opened| {
+                self.account.open(&address.host.name, address.socket, share, lock_wait).and_then(|mut connection| {
                     // One server is taken as it is; of several, the primary.
-                    let writable = addresses.len() == 1 || takes_writes(&mut opened.connection)?;
-                    Ok((opened, writable))
+                    let writable = addresses.len() == 1 || takes_writes(&mut connection)?;
+                    Ok((connection, writable))
                 });
             match opened {
-                Ok((opened, true)) => return Ok(self.settle_on(opened, address.socket)),
-                Ok((opened, false)) => reader = Some((opened, address.socket)),
+                Ok((connection, true)) => return Ok(self.settle_on(connection, address.socket)),
+                Ok((connection, false)) => reader = Some((connection, address.socket)),
                 Err(error) => {
                     self.avoid(address.socket);
                     let error = ConnectError::of(&error, address.to_string());
@@ -141,7 +142,7 @@ impl Servers {
             }
         }
         match reader {
-            Some((opened, server)) => Ok(Session::of_reader(opened, server)),
+            Some((connection, server)) => Ok(Session::of_reader(connection, server)),
             None => Err(telling),
         }
     }
@@ -157,7 +158,7 @@ impl Servers {
     }
 
     /// All seats go to the same server: one that reads elsewhere would miss what was written here.
-    fn settle_on(&self, opened: Opened, server: SocketAddr) -> Session {
+    fn settle_on(&self, connection: LeanConnection, server: SocketAddr) -> Session {
         let mut known = self.lock();
         if known.current != Some(server) {
             if known.current.is_some() {
@@ -166,7 +167,7 @@ impl Servers {
             known.current = Some(server);
             known.generation += 1;
         }
-        Session::of_primary(opened, server, known.generation)
+        Session::of_primary(connection, server, known.generation)
     }
 
     /// Whether a session that was opened in this generation is still one with the right server.

@@ -9,7 +9,7 @@ use mysql::{Conn, Opts, OptsBuilder, SslOpts};
 
 use super::version::Version;
 use crate::metrics::METRICS;
-use crate::system::{Buffers, limit_waiting};
+use crate::system::{LeanConnection, limit_waiting};
 
 /// Who we are to the database.
 #[derive(Clone)]
@@ -35,16 +35,9 @@ pub enum Encryption {
     Verify(Option<PathBuf>),
 }
 
-/// A connection of the crate's that nobody has asked anything yet.
-pub(super) struct Opened {
-    pub(super) connection: Conn,
-    buffers: Buffers,
-}
-
 /// A connection, and which server it goes to.
 pub(super) struct Session {
-    connection: Conn,
-    buffers: Buffers,
+    connection: LeanConnection,
     /// Statements that it was asked.
     asked: u32,
     /// The other end.
@@ -83,7 +76,7 @@ impl Account {
         address: SocketAddr,
         share: Duration,
         lock_wait: Option<u64>,
-    ) -> Result<Opened, mysql::Error> {
+    ) -> Result<LeanConnection, mysql::Error> {
         let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         let share = share.max(Duration::from_millis(1) * LOGIN_WAITS);
         // Acknowledged means committed, also where somebody has turned that off for everybody.
@@ -126,28 +119,26 @@ impl Account {
             }
         }
         .into();
-        let (connection, buffers) = Buffers::of(|| Conn::new(options));
-        Ok(Opened { connection: connection?, buffers })
+        LeanConnection::open(options)
     }
 }
 
 impl Session {
-    pub(super) fn of_primary(opened: Opened, server: SocketAddr, generation: u64) -> Session {
-        Session::new(opened, server, Some(generation))
+    pub(super) fn of_primary(connection: LeanConnection, server: SocketAddr, generation: u64) -> Session {
+        Session::new(connection, server, Some(generation))
     }
 
-    pub(super) fn of_reader(opened: Opened, server: SocketAddr) -> Session {
-        Session::new(opened, server, None)
+    pub(super) fn of_reader(connection: LeanConnection, server: SocketAddr) -> Session {
+        Session::new(connection, server, None)
     }
 
-    fn new(Opened { connection, buffers }: Opened, server: SocketAddr, generation: Option<u64>) -> Session {
+    fn new(connection: LeanConnection, server: SocketAddr, generation: Option<u64>) -> Session {
         METRICS.database_sessions.inc();
         // As the answer to the first statement says it; the crate forgets it with each error that the server reports.
         let no_backslash_escape = connection.no_backslash_escape();
         let patience = Some(Duration::ZERO);
         Session {
             connection,
-            buffers,
             asked: 0,
             server,
             generation,
@@ -177,7 +168,7 @@ impl Session {
         // In rough steps, so that the socket's time-out stays as it is from one quick statement to the next.
         let patience = left.map(|left| Duration::from_millis((left.as_millis() as u64).div_ceil(50) * 50));
         if self.patience != patience {
-            limit_waiting(&self.connection, patience)?;
+            limit_waiting(&*self.connection, patience)?;
             self.patience = patience;
         }
         Ok(&mut self.connection)
@@ -205,7 +196,7 @@ impl Session {
         METRICS.statement_seconds.with_label_values(&[name]).observe(start.elapsed().as_secs_f64());
         self.asked = self.asked.wrapping_add(1);
         if self.asked.is_multiple_of(EMPTIED_AFTER) {
-            self.buffers.empty(&mut self.connection);
+            self.connection.slim();
         }
         answer
     }

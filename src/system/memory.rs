@@ -4,13 +4,17 @@
 //!   memory that it keeps, so that each reconnect leaves more of it in use. And it has eight arenas for a processor, of
 //!   which each thread would fill one: [`thin_out_allocator`].
 //! - The crate reads into such a buffer from its start to its end before it begins anew, however short the answers are, so
-//!   that a connection comes to hold all of it; there is no setting. [`Buffers`] gives the pages back between two answers.
-//!   As the crate does not say where its buffers are, [`Allocator`] notes it when they are made.
+//!   that a connection comes to hold all of it; there is no setting. [`LeanConnection`] gives the pages back between two
+//!   answers. As the crate does not say where its buffers are, [`Allocator`] notes it when they are made.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
+
+use mysql::{Conn, Opts};
 
 /// The size of a connection's buffers: `DEFAULT_MAX_ALLOWED_PACKET` of `mysql_common`.
 const BUFFER: usize = 4 * 1024 * 1024;
@@ -35,30 +39,75 @@ thread_local! {
     static WATCHED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
+/// A connection of the crate's that can be made small.
+pub(crate) struct LeanConnection {
+    connection: Conn,
+    /// The socket's; tells whether it is still the connection that the buffers are of.
+    descriptor: RawFd,
+    buffers: Buffers,
+}
+
 /// The large blocks of one thing, wherever it goes.
-pub(crate) struct Buffers {
+struct Buffers {
     places: u64,
 }
 
 /// A thread watches until this is dropped.
 struct Watch;
 
+impl LeanConnection {
+    /// Opens a connection.
+    pub(crate) fn open(options: Opts) -> Result<LeanConnection, mysql::Error> {
+        let (connection, buffers) = Buffers::of(|| Conn::new(options));
+        let connection = connection?;
+        Ok(LeanConnection { descriptor: connection.as_raw_fd(), connection, buffers })
+    }
+
+    /// Gives the memory of its buffers back to the system. Nothing may be left to be read of an answer: it would be lost, and
+    /// the next one be out of order.
+    pub(crate) fn slim(&mut self) {
+        // Somebody may have put another one in its place.
+        if self.connection.as_raw_fd() == self.descriptor {
+            // SAFETY: the crate lends its buffers to nobody, and whoever could use the connection is kept out by the borrow.
+            unsafe { self.buffers.empty() };
+        }
+    }
+}
+
+impl Deref for LeanConnection {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        &self.connection
+    }
+}
+
+impl DerefMut for LeanConnection {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.connection
+    }
+}
+
 impl Buffers {
     /// Runs `make`, and gives the buffers that it allocated beside what it made.
-    pub(crate) fn of<T>(make: impl FnOnce() -> T) -> (T, Buffers) {
+    fn of<T>(make: impl FnOnce() -> T) -> (T, Buffers) {
         WATCHED.set(Some(0));
         let watch = Watch;
         let made = make();
         (made, watch.end())
     }
 
-    /// Gives their pages back to the system; from then on they are zeros, but for the edges. `owner` is what the buffers
-    /// were made for, which nobody else may use meanwhile, and which has nothing in them that it needs.
-    pub(crate) fn empty<T>(&self, _owner: &mut T) {
+    /// Gives their pages back to the system; from then on they are zeros, but for the edges.
+    ///
+    /// # Safety
+    ///
+    /// Nobody reads or writes them meanwhile, nor has a reference into them.
+    unsafe fn empty(&self) {
         for (place, noted) in NOTED.iter().enumerate() {
             let block = noted.load(Ordering::Relaxed);
             if self.places & 1 << place != 0 && block != GONE {
-                give_pages_back(block);
+                // SAFETY: it is allocated, or it would be gone; the rest is the caller's promise.
+                unsafe { give_pages_back(block) };
             }
         }
     }
@@ -134,22 +183,24 @@ fn forget(block: *mut u8) {
     }
 }
 
+/// # Safety
+///
+/// It is an allocated block of [`BUFFER`] bytes, which nobody uses meanwhile.
 #[cfg(target_os = "linux")]
-fn give_pages_back(block: *mut u8) {
+unsafe fn give_pages_back(block: *mut u8) {
     // SAFETY: it reads a number.
     let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(BUFFER);
     let before = block.align_offset(page);
     let pages = BUFFER.saturating_sub(before) / page * page;
     if pages > 0 {
-        // SAFETY: the pages lie inside a block that is allocated, of memory that is this process' alone; its owner is borrowed
-        // for writing, and reads zeros there next.
+        // SAFETY: the pages lie inside the block, whose memory is this process' alone and reads as zeros from then on.
         let _ = unsafe { libc::madvise(block.wrapping_add(before).cast(), pages, libc::MADV_DONTNEED) };
     }
 }
 
 /// What to ask for elsewhere differs from system to system; the buffers stay as large as they get.
 #[cfg(not(target_os = "linux"))]
-fn give_pages_back(_: *mut u8) {}
+unsafe fn give_pages_back(_: *mut u8) {}
 
 /// Blocks of at least this size are the system's again as soon as they are free.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -188,7 +239,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn a_buffer_gives_its_pages_back_and_serves_again() {
         let ((mut first, mut second), buffers) = Buffers::of(|| (block(), block()));
-        buffers.empty(&mut (&mut first, &mut second));
+        // SAFETY: they are borrowed by nobody.
+        unsafe { buffers.empty() };
         for block in [&mut first, &mut second] {
             let edge = 64 * 1024;
             assert!(is_all(&block[edge..BUFFER - edge], 0));
@@ -200,9 +252,11 @@ mod tests {
     #[test]
     fn what_nobody_watches_keeps_its_pages() {
         let before = block();
-        let (mut watched, buffers) = Buffers::of(block);
+        let (watched, buffers) = Buffers::of(block);
         let after = block();
-        buffers.empty(&mut watched);
+        // SAFETY: it is borrowed by nobody.
+        unsafe { buffers.empty() };
+        drop(watched);
         assert!(is_all(&before, 7) && is_all(&after, 7));
     }
 
@@ -214,10 +268,12 @@ mod tests {
             drop(gone);
             // Most likely where the first one was.
             let (mut other, new) = Buffers::of(block);
-            old.empty(&mut ());
+            // SAFETY: it is borrowed by nobody.
+            unsafe { old.empty() };
             assert!(is_all(&other, 7));
             other.reserve(BUFFER);
-            new.empty(&mut other);
+            // SAFETY: the same.
+            unsafe { new.empty() };
             assert!(is_all(&other, 7));
         }
     }

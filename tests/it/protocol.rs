@@ -253,6 +253,21 @@ fn a_client_that_pipelines_and_never_reads_is_bounded_and_then_closed() {
 }
 
 #[test]
+fn half_read_requests_take_no_more_memory_than_their_bytes() {
+    let board = Board::start();
+    let before = board.service.resident_kib();
+    // One read of the service's: a short head, and what comes of a long body.
+    let half = post("Content-Length: 60000\r\n", &"x".repeat(16_000));
+    let mut clients: Vec<Connection> = (0..1000).map(|_| board.service.connect()).collect();
+    clients.iter_mut().for_each(|client| client.send(half.as_bytes()));
+    // They are all read by the time that a later one is answered, as nothing else is going on.
+    eventually("all are read", || board.service.resident_kib() > before + 14 * 1024);
+    assert_eq!(board.get("/livez").status, 200);
+    let grown = board.service.resident_kib() - before;
+    assert!(grown < 24 * 1024, "{grown} KiB for 1000 times 16 KB");
+}
+
+#[test]
 fn the_answer_to_an_unread_body_is_not_lost() {
     let board = Board::start();
     for _ in 0..20 {

@@ -128,6 +128,15 @@ fn a_table_of_another_program_is_left_alone_and_named() {
 }
 
 #[test]
+fn a_view_in_the_tables_place_is_left_alone_and_said_in_words() {
+    let schema = Database::shared().schema();
+    schema.run("CREATE VIEW messages AS SELECT 1 AS id, 'text' AS message");
+    let service = Service::start(&schema, &[("DB_WAIT", "1s")]);
+    assert_eq!(service.wait(), 1);
+    assert!(service.log().contains("the table messages is not one of ours"), "{}", service.log());
+}
+
+#[test]
 fn message_sql_can_be_run_again_and_again_by_hand_or_by_a_container() {
     let schema = Database::shared().schema();
     let sql = include_str!("../../message.sql");
