@@ -35,9 +35,9 @@ impl Decoder {
         Decoder { body: Vec::new(), max_body, state: State::Size }
     }
 
-    /// Bytes decoded so far.
-    pub fn decoded(&self) -> usize {
-        self.body.len()
+    /// The bytes that what is decoded so far holds in memory.
+    pub fn size(&self) -> usize {
+        self.body.capacity()
     }
 
     /// Takes what it can from the front of `input`; the body, once it is whole.

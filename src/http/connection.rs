@@ -250,12 +250,12 @@ impl Connection {
             self.input = Vec::new();
         }
         let incoming = match &self.body {
-            Some(Incoming { framing: Body::Chunked(decoder), head }) => head.size() + decoder.decoded(),
+            Some(Incoming { framing: Body::Chunked(decoder), head }) => head.size() + decoder.size(),
             Some(Incoming { framing: Body::Length(_), head }) => head.size(),
             None => 0,
         };
-        let unsent = self.wire.as_ref().map_or(0, Wire::unsent);
-        self.share.resize(self.input.capacity() + incoming + unsent)
+        let outgoing = self.wire.as_ref().map_or(0, Wire::size);
+        self.share.resize(self.input.capacity() + incoming + outgoing)
     }
 
     /// How much it holds of the budget and for how long: what makes room first is what is largest here.

@@ -155,9 +155,9 @@ impl Wire {
         Wire { length: head.len(), head, body: Body::Empty, position: 0 }
     }
 
-    /// Bytes that are not written yet.
-    pub(super) fn unsent(&self) -> usize {
-        self.length - self.position
+    /// The bytes that it holds, all of them until the last one is written.
+    pub(super) fn size(&self) -> usize {
+        self.length
     }
 
     /// Writes until all is written or the socket blocks, which is the error `WouldBlock`.
@@ -208,11 +208,35 @@ mod tests {
 
     fn print(reply: Reply, lines: &[&str], head_only: bool) -> String {
         let mut wire = reply.into_wire(lines, head_only);
-        let length = wire.unsent();
+        let length = wire.size();
         let mut out = Trickle(Vec::new());
         wire.write_to(&mut out).unwrap();
-        assert_eq!((out.0.len(), wire.unsent()), (length, 0));
+        assert_eq!((out.0.len(), wire.position), (length, length));
         String::from_utf8(out.0).unwrap()
+    }
+
+    /// Takes so many bytes and no more.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(std::mem::take(&mut self.0));
+            if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_half_written_answer_holds_all_of_its_bytes() {
+        let mut wire = Reply::new(200, &[], Body::whole(vec![b'x'; 1000])).into_wire(&[], false);
+        let size = wire.size();
+        assert!(size > 1000);
+        let written = wire.write_to(Full(50));
+        assert_eq!(written.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        assert_eq!((wire.position, wire.size()), (50, size));
     }
 
     #[test]

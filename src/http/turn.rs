@@ -3,7 +3,7 @@
 //! A worker that listens takes a batch of events and handles them one by one, which is quick, because nothing of it blocks.
 //! So a few listeners are enough; more of them would wake each other for every event. Who then has to block gives its turn
 //! to another worker, unless it will listen again in a moment: a thread that is woken costs more than what waits meanwhile.
-//! Who is not back in time after all loses its turn, and then nobody keeps one for a while.
+//! Who is found to be late after all, at a look at the deadlines, loses its turn, and then nobody keeps one for a while.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -157,7 +157,12 @@ fn jobs_that_are_not_tried_are_counted() {
     let mut holder = board.schema.connect();
     holder.query_drop("LOCK TABLES messages WRITE").unwrap();
     let mut waiting: Vec<_> = (0..8).map(|_| board.service.connect()).collect();
-    waiting.iter_mut().for_each(|connection| connection.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    let (first, others) = waiting.split_first_mut().unwrap();
+    let ask = |connection: &mut Connection| connection.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    ask(first);
+    let led = r#"twotier_lane_batch_jobs_count{lane="newest"}"#;
+    eventually("the first one is led", || value(&board.service, led) == 1.0);
+    others.iter_mut().for_each(ask);
     let statuses: Vec<_> = waiting.iter_mut().map(|connection| connection.answer().status).collect();
     holder.query_drop("UNLOCK TABLES").unwrap();
     assert_eq!(statuses, [503; 8]);
