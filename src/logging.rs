@@ -6,8 +6,8 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 use std::{panic, thread};
 
@@ -46,7 +46,7 @@ enum Entry {
 /// Appends the fields to the words, escapes what could forge a line, and leaves the rest to `simplelog`.
 struct Text {
     inner: Box<WriteLogger<Queue>>,
-    entries: SyncSender<Entry>,
+    entries: Sender<Entry>,
 }
 
 /// `simplelog` has no JSON.
@@ -59,19 +59,26 @@ struct Lines {
 #[derive(Clone)]
 struct Queue {
     line: Vec<u8>,
-    entries: SyncSender<Entry>,
-    dropped: Arc<AtomicU64>,
+    entries: Sender<Entry>,
+    counts: Arc<Counts>,
+}
+
+/// A bounded channel would take the memory of all its lines from the start on, and the time to fill it; so they are counted.
+#[derive(Default)]
+struct Counts {
+    waiting: AtomicUsize,
+    dropped: AtomicU64,
 }
 
 /// Starts logging lines of `level` and above to stderr. Lines before it are lost.
 pub fn start(level: LevelFilter, form: Form) -> io::Result<()> {
-    let (entries, received) = sync_channel(QUEUE_LINES);
-    let dropped = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&dropped);
+    let (entries, received) = channel();
+    let counts = Arc::new(Counts::default());
+    let counted = Arc::clone(&counts);
     thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || write_lines(&received, &counted, form, io::stderr()))?;
-    let queue = Queue { line: Vec::new(), entries: entries.clone(), dropped };
+    let queue = Queue { line: Vec::new(), entries: entries.clone(), counts };
     let logger: Box<dyn Log> = match form {
         Form::Text => {
             let config = ConfigBuilder::new()
@@ -92,14 +99,17 @@ pub fn start(level: LevelFilter, form: Form) -> io::Result<()> {
     Ok(())
 }
 
-fn write_lines(entries: &Receiver<Entry>, dropped: &AtomicU64, form: Form, mut out: impl Write) {
+fn write_lines(entries: &Receiver<Entry>, counts: &Counts, form: Form, mut out: impl Write) {
     for entry in entries {
         // A log that can't be written can't be complained about either.
         match entry {
-            Entry::Line(line) => drop(out.write_all(&line)),
+            Entry::Line(line) => {
+                counts.waiting.fetch_sub(1, Ordering::Relaxed);
+                drop(out.write_all(&line));
+            }
             Entry::Flush(done) => drop(done.try_send(())),
         }
-        let lost = dropped.swap(0, Ordering::Relaxed);
+        let lost = counts.dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let words = format!("{lost} lines of this log were dropped, because they were not read fast enough");
             let line = match form {
@@ -153,9 +163,9 @@ impl Log for Lines {
 }
 
 /// Waits, for a moment, until what was logged so far is written.
-fn flush(entries: &SyncSender<Entry>) {
+fn flush(entries: &Sender<Entry>) {
     let (done, written) = sync_channel(1);
-    if entries.try_send(Entry::Flush(done)).is_ok() {
+    if entries.send(Entry::Flush(done)).is_ok() {
         let _ = written.recv_timeout(LAST_LINES);
     }
 }
@@ -208,8 +218,12 @@ impl Write for Queue {
         // What was escaped holds no newline, so one at the end ends the line.
         if self.line.ends_with(b"\n") {
             let line = Entry::Line(std::mem::take(&mut self.line));
-            if let Err(TrySendError::Full(_)) = self.entries.try_send(line) {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
+            if self.counts.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE_LINES {
+                // Without the thread that writes there is nobody to tell.
+                let _ = self.entries.send(line);
+            } else {
+                self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
                 METRICS.log_lines_dropped.inc();
             }
         }
@@ -244,18 +258,19 @@ mod tests {
 
     #[test]
     fn a_reader_that_stops_costs_lines_and_never_time() {
-        let (entries, received) = sync_channel(2);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let mut queue = Queue { line: Vec::new(), entries, dropped: Arc::clone(&dropped) };
-        for _ in 0..5 {
+        let (entries, received) = channel();
+        let mut queue = Queue { line: Vec::new(), entries, counts: Arc::default() };
+        let counts = Arc::clone(&queue.counts);
+        for _ in 0..QUEUE_LINES + 3 {
             queue.write_all(b"a ").unwrap();
             queue.write_all(b"line\n").unwrap();
         }
         drop(queue);
         let mut out = Vec::new();
-        write_lines(&received, &dropped, Form::Text, &mut out);
+        write_lines(&received, &counts, Form::Text, &mut out);
+        assert_eq!(counts.waiting.load(Ordering::Relaxed), 0, "there is room again");
         let out = String::from_utf8(out).unwrap();
-        assert_eq!(out.matches("a line\n").count(), 2, "{out}");
+        assert_eq!(out.matches("a line\n").count(), QUEUE_LINES, "{out}");
         assert!(out.contains("3 lines of this log were dropped"), "{out}");
     }
 
@@ -272,8 +287,8 @@ mod tests {
 
     #[test]
     fn an_event_is_one_object_whose_numbers_are_numbers_and_whose_text_cannot_forge_another() {
-        let (entries, received) = sync_channel(2);
-        let queue = Queue { line: Vec::new(), entries, dropped: Arc::default() };
+        let (entries, received) = channel();
+        let queue = Queue { line: Vec::new(), entries, counts: Arc::default() };
         let lines = Lines { level: LevelFilter::Debug, queue };
         let fields = [("status", Value::from(200)), ("request_id", Value::from("a\"\n{"))];
         lines.log(&record(&fields, format_args!("two\nlines\u{1b}")));

@@ -35,6 +35,9 @@ enum Event {
 const BACKLOG: i32 = 4096;
 /// Descriptors for everything but clients: the listener, the poller, the database, the log.
 const OTHER_DESCRIPTORS: usize = 32;
+/// Workers that start before the door is open: one that listens, and one for when that one blocks. The others would take
+/// from the database's opening the time that they need to start.
+const FIRST_WORKERS: usize = 2;
 /// How long clients wait for the first attempt to open the database before they are told that it is not there.
 const FIRST_TRY: Duration = Duration::from_millis(100);
 /// Delays between attempts to open the database.
@@ -52,14 +55,12 @@ const WATCH_TIMEOUTS: Timeouts =
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
     thin_out_allocator();
-    let (events, received) = mpsc::channel();
-    listen_for_signals(events.clone()).map_err(|e| format!("signals can't be handled: {e}"))?;
     config.notes.iter().for_each(|note| warn!("{note}"));
-    let max_connections = fit_descriptors(config.max_connections);
-
+    let (events, received) = mpsc::channel();
     let listener = listen(config.bind, config.port)?;
     let address = listener.local_addr().map_err(|e| format!("the listener has no address: {e}"))?;
     info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
+    // As soon as it is clear that there will be a service: nothing takes longer, and all the rest is done meanwhile.
     let servers = Arc::new(Servers::new(config.hosts, config.account));
     let phase = Arc::new(Phase::default());
     phase.set_waiting_for("waiting for the database");
@@ -74,6 +75,8 @@ pub fn run(config: Config) -> Result<(), String> {
         tried,
     };
     opening.start().map_err(|e| format!("a thread can't be started: {e}"))?;
+    listen_for_signals(events.clone()).map_err(|e| format!("signals can't be handled: {e}"))?;
+    let max_connections = fit_descriptors(config.max_connections);
 
     let host = host_name();
     let seat = |timeouts| Seat::new(Arc::clone(&servers), timeouts);
@@ -83,7 +86,7 @@ pub fn run(config: Config) -> Result<(), String> {
         singles: [seat(timeouts), seat(timeouts)],
         watch: seat(WATCH_TIMEOUTS),
     };
-    const { assert!(LEADERS == 5) };
+    const { assert!(LEADERS == 5 && LEADERS >= FIRST_WORKERS) };
     let settings = board::Settings {
         title: config.page_title,
         host: host.clone(),
@@ -109,12 +112,13 @@ pub fn run(config: Config) -> Result<(), String> {
     let hub = Hub::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
 
     let no_thread = |e| format!("a worker can't be started: {e}");
-    hub.start(config.workers).map_err(no_thread)?;
+    hub.start(0..FIRST_WORKERS).map_err(no_thread)?;
     // Where the database is there, the first clients need not hear that it is not.
     let _ = first_try.recv_timeout(FIRST_TRY);
     // The later ones are told to nobody.
     drop(first_try);
     hub.open().map_err(no_thread)?;
+    hub.start(FIRST_WORKERS..config.workers).map_err(no_thread)?;
 
     match received.recv() {
         Ok(Event::GaveUp(reason)) => Err(reason),

@@ -7,6 +7,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -101,9 +102,9 @@ impl Hub {
         }))
     }
 
-    /// Starts `workers` threads, which live as long as the process. Connections are not accepted yet.
-    pub fn start(self: &Arc<Hub>, workers: usize) -> io::Result<()> {
-        for number in 0..workers {
+    /// Starts the workers with these numbers, threads that live as long as the process.
+    pub fn start(self: &Arc<Hub>, workers: Range<usize>) -> io::Result<()> {
+        for number in workers {
             let hub = Arc::clone(self);
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || hub.work(number))?;
         }
@@ -112,10 +113,9 @@ impl Hub {
 
     /// Begins to accept connections, and starts the thread that looks at their deadlines.
     pub fn open(self: &Arc<Hub>) -> io::Result<()> {
-        let hub = Arc::clone(self);
-        thread::Builder::new().name("deadlines".to_owned()).spawn(move || hub.keep_deadlines())?;
         self.door.listen();
-        Ok(())
+        let hub = Arc::clone(self);
+        thread::Builder::new().name("deadlines".to_owned()).spawn(move || hub.keep_deadlines()).map(drop)
     }
 
     /// Ends accepting, lets idle connections go and the others after their next answer, and calls `on_empty` when the
@@ -150,7 +150,7 @@ impl Hub {
     }
 
     fn work(&self, number: usize) {
-        let mut scratch = vec![0; SCRATCH].into_boxed_slice();
+        let mut scratch = Vec::new();
         let mut events = Vec::new();
         let mut turn = self.turns.join(number);
         loop {
@@ -163,12 +163,14 @@ impl Hub {
     }
 
     /// Waits, and handles what happens, and what has happened meanwhile: all of it shares the batches that are led next.
-    fn listen(&self, events: &mut Vec<Happened>, scratch: &mut [u8]) {
+    fn listen(&self, events: &mut Vec<Happened>, scratch: &mut Vec<u8>) {
         for patience in [None, Some(Duration::ZERO)] {
             if let Err(error) = self.sockets.wait(events, patience) {
                 error!("waiting for sockets failed: {error}");
                 thread::sleep(SWEEP);
             }
+            // Most workers of a quiet service never need one.
+            scratch.resize(SCRATCH, 0);
             for event in events.drain(..) {
                 survive(|| self.event(event, scratch));
             }
