@@ -17,6 +17,7 @@
 //! | [`config`] | the environment |
 //! | [`retry`] | how long to wait before another attempt |
 //! | [`logging`] | where log lines go |
+//! | [`opening`] | waiting for the database, and for its table's shape |
 //! | [`service`] | starting and stopping |
 //! | [`check`] | `twotier check` and `twotier healthcheck` |
 //!
@@ -32,6 +33,7 @@ pub mod lane;
 pub mod logging;
 pub mod message;
 pub mod metrics;
+pub mod opening;
 pub mod page;
 pub mod retry;
 pub mod service;

@@ -1,8 +1,7 @@
-//! Starting and stopping: binds the port, opens the database in the background, and ends on a signal.
+//! Starting and stopping: binds the port, wires the modules, and ends on a signal.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
@@ -19,9 +18,8 @@ use crate::board::{self, Board, LEADERS, Seats};
 use crate::config::Config;
 use crate::http::hub::SPARE_PLACES;
 use crate::http::{Hub, Limits};
-use crate::retry::Backoff;
-use crate::store::schema::Shape;
-use crate::store::{ConnectError, Error, Seat, Servers, Timeouts};
+use crate::opening::Opening;
+use crate::store::{Seat, Servers, Timeouts};
 use crate::system::{processors, thin_out_allocator};
 
 /// What the main thread waits for.
@@ -40,13 +38,6 @@ const OTHER_DESCRIPTORS: usize = 32;
 const FIRST_WORKERS: usize = 2;
 /// How long clients wait for the first attempt to open the database before they are told that it is not there.
 const FIRST_TRY: Duration = Duration::from_millis(100);
-/// Delays between attempts to open the database.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-const MAX_DELAY: Duration = Duration::from_secs(5);
-/// How long what only a person can change is tried again: a database container creates users and databases late.
-const PERSONS_WAIT: Duration = Duration::from_secs(30);
-/// How often, during a delay, a port that was closed is looked at; and how long one look may take.
-const KNOCK: Duration = Duration::from_millis(200);
 /// What readiness may take of the database, so that a probe is answered within 900 ms, even if the worker that would hear it
 /// has just met a hang: half of it for connecting.
 const WATCH_TIMEOUTS: Timeouts =
@@ -60,55 +51,25 @@ pub fn run(config: Config) -> Result<(), String> {
     let listener = listen(config.bind, config.port)?;
     let address = listener.local_addr().map_err(|e| format!("the listener has no address: {e}"))?;
     info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
+
     // As soon as it is clear that there will be a service: nothing takes longer, and all the rest is done meanwhile.
-    let servers = Arc::new(Servers::new(config.hosts, config.account));
+    let servers = Arc::new(Servers::new(config.hosts.clone(), config.account.clone()));
     let phase = Arc::new(Phase::default());
     phase.set_waiting_for("waiting for the database");
     let timeouts = Timeouts { connect: config.db_timeout, statement: Some(config.db_timeout) };
     let (tried, first_try) = mpsc::channel();
-    let opening = Opening {
-        servers: Arc::clone(&servers),
-        phase: Arc::clone(&phase),
-        timeouts,
-        wait: config.db_wait,
-        events: events.clone(),
-        tried,
-    };
-    opening.start().map_err(|e| format!("a thread can't be started: {e}"))?;
-    listen_for_signals(events.clone()).map_err(|e| format!("signals can't be handled: {e}"))?;
-    let max_connections = fit_descriptors(config.max_connections);
+    let opening =
+        Opening { servers: Arc::clone(&servers), phase: Arc::clone(&phase), timeouts, wait: config.db_wait, tried };
+    let told = events.clone();
+    let give_up = move |reason| drop(told.send(Event::GaveUp(reason)));
+    opening.start(give_up).map_err(|e| format!("a thread can't be started: {e}"))?;
 
+    listen_for_signals(events.clone()).map_err(|e| format!("signals can't be handled: {e}"))?;
+    let limits = limits(&config);
     let host = host_name();
-    let seat = |timeouts| Seat::new(Arc::clone(&servers), timeouts);
-    let seats = Seats {
-        newest: seat(timeouts),
-        submit: seat(timeouts),
-        singles: [seat(timeouts), seat(timeouts)],
-        watch: seat(WATCH_TIMEOUTS),
-    };
-    const { assert!(LEADERS == 5 && LEADERS >= FIRST_WORKERS) };
-    let settings = board::Settings {
-        title: config.page_title,
-        host: host.clone(),
-        max_chars: config.max_message_chars,
-        admin_token: config.admin_token,
-        trusted_proxies: config.trusted_proxies,
-        rate_limit: config.rate_limit,
-        queue_requests: config.queue_requests,
-        queue_bytes: config.queue_bytes,
-        patience: timeouts.patience(),
-    };
-    let board = Board::new(settings, seats, Arc::clone(&phase));
-    // One processor is left for those who lead, and for whoever else is there; and workers are left for all leaders.
-    let listeners = (processors() - 1).min(config.workers - LEADERS).max(1);
-    let limits = Limits {
-        listeners,
-        max_connections,
-        request_timeout: config.request_timeout,
-        idle_timeout: config.idle_timeout,
-        write_timeout: config.write_timeout,
-    };
     let common = [("X-Served-By", &*host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
+    let Config { workers, shutdown_delay, shutdown_grace, .. } = config;
+    let board = board(config, &host, &servers, Arc::clone(&phase), timeouts);
     let hub = Hub::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
 
     let no_thread = |e| format!("a worker can't be started: {e}");
@@ -118,15 +79,49 @@ pub fn run(config: Config) -> Result<(), String> {
     // The later ones are told to nobody.
     drop(first_try);
     hub.open().map_err(no_thread)?;
-    hub.start(FIRST_WORKERS..config.workers).map_err(no_thread)?;
+    hub.start(FIRST_WORKERS..workers).map_err(no_thread)?;
 
     match received.recv() {
         Ok(Event::GaveUp(reason)) => Err(reason),
         Ok(Event::Signal | Event::Empty) | Err(_) => {
             phase.set_ending();
-            stop(&hub, &received, events, config.shutdown_delay, config.shutdown_grace)
+            stop(&hub, &received, events, shutdown_delay, shutdown_grace)
         }
     }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        // One processor is left for those who lead, and for whoever else is there; and workers are left for all leaders.
+        listeners: (processors() - 1).min(config.workers - LEADERS).max(1),
+        max_connections: fit_descriptors(config.max_connections),
+        request_timeout: config.request_timeout,
+        idle_timeout: config.idle_timeout,
+        write_timeout: config.write_timeout,
+    }
+}
+
+fn board(config: Config, host: &str, servers: &Arc<Servers>, phase: Arc<Phase>, timeouts: Timeouts) -> Board {
+    let seat = |timeouts| Seat::new(Arc::clone(servers), timeouts);
+    let seats = Seats {
+        newest: seat(timeouts),
+        submit: seat(timeouts),
+        singles: [seat(timeouts), seat(timeouts)],
+        watch: seat(WATCH_TIMEOUTS),
+    };
+    const { assert!(LEADERS == 5 && LEADERS >= FIRST_WORKERS) };
+    let settings = board::Settings {
+        title: config.page_title,
+        host: host.to_owned(),
+        max_chars: config.max_message_chars,
+        admin_token: config.admin_token,
+        trusted_proxies: config.trusted_proxies,
+        rate_limit: config.rate_limit,
+        queue_requests: config.queue_requests,
+        queue_bytes: config.queue_bytes,
+        patience: timeouts.patience(),
+    };
+    Board::new(settings, seats, phase)
 }
 
 fn stop(
@@ -166,99 +161,6 @@ fn wait(received: &mpsc::Receiver<Event>, limit: Duration) -> Stopping {
             // That the database could not be opened no longer matters.
             Ok(Event::GaveUp(_)) => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Stopping::TimeIsUp,
-        }
-    }
-}
-
-/// The opening of the database, which lasts until the table has its shape.
-struct Opening {
-    servers: Arc<Servers>,
-    phase: Arc<Phase>,
-    timeouts: Timeouts,
-    wait: Option<Duration>,
-    /// Told when there will be no other attempt.
-    events: Sender<Event>,
-    /// Told when the first attempt is over.
-    tried: Sender<()>,
-}
-
-impl Opening {
-    fn start(self) -> io::Result<()> {
-        let run = move || {
-            if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
-                let _ = self.events.send(Event::GaveUp("opening the database met a panic".to_owned()));
-            }
-        };
-        thread::Builder::new().name("database".to_owned()).spawn(run).map(drop)
-    }
-
-    fn run(&self) {
-        let start = Instant::now();
-        let mut needs_a_person_since = None;
-        let mut delays = Backoff::new(FIRST_DELAY, MAX_DELAY);
-        for attempt in 1u64.. {
-            let error = match self.open() {
-                Ok(()) => break,
-                Err(error) => error,
-            };
-            self.phase.set_waiting_for(error.in_short());
-            let _ = self.tried.send(());
-            let since = needs_a_person_since.filter(|_| error.needs_a_person()).unwrap_or_else(Instant::now);
-            needs_a_person_since = error.needs_a_person().then_some(since);
-            let hopeless = needs_a_person_since.is_some_and(|since| since.elapsed() >= PERSONS_WAIT);
-            if hopeless || self.wait.is_some_and(|wait| start.elapsed() >= wait) {
-                warn!("attempt {attempt} to open the database failed: {error}");
-                // Without a receiver the process is ending anyway.
-                let _ = self.events.send(Event::GaveUp(format!("gave up after {attempt} attempts: {error}")));
-                return;
-            }
-            let left = self.wait.map_or(MAX_DELAY, |wait| wait.saturating_sub(start.elapsed()));
-            let delay = delays.next().unwrap_or(MAX_DELAY).min(left);
-            warn!("attempt {attempt} to open the database failed: {error}; next in {} ms", delay.as_millis());
-            self.pause(delay, &error);
-        }
-        self.phase.set_open();
-        let _ = self.tried.send(());
-        info!("open after {} ms", start.elapsed().as_millis());
-        self.servers.keep_resolved();
-    }
-
-    fn open(&self) -> Result<(), Error> {
-        self.servers.resolve().map_err(Error::NoSession)?;
-        let mut seat = Seat::new(Arc::clone(&self.servers), self.timeouts);
-        let version = seat.version()?;
-        if !version.supported {
-            let words = "twotier runs on MySQL 8.0.13 or newer and MariaDB 10.5 or newer";
-            return Err(Error::Refused(format!("the server is {}; {words}", version.text)));
-        }
-        if seat.shape()? == Shape::Right {
-            seat.leave();
-            return Ok(());
-        }
-        let patient = Timeouts { statement: None, ..self.timeouts };
-        Seat::new(Arc::clone(&self.servers), patient).prepare_table(|step| {
-            info!("{step}");
-            self.phase.set_waiting_for(step);
-        })
-    }
-
-    /// Waits for `delay`, or less when a port that was closed opens, because then the database has just come up.
-    fn pause(&self, delay: Duration, error: &Error) {
-        let end = Instant::now() + delay;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            thread::sleep(left.min(KNOCK));
-            let opens = match error {
-                Error::NoSession(ConnectError::Refused { .. }) => self.servers.listens(KNOCK),
-                Error::NoSession(ConnectError::NameNotFound { .. }) => self.servers.resolve().is_ok(),
-                _ => false,
-            };
-            if opens {
-                return;
-            }
         }
     }
 }

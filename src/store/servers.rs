@@ -93,7 +93,7 @@ impl Servers {
     }
 
     /// Resolves the names again whenever somebody could not connect; for a thread of its own.
-    pub fn keep_resolved(&self) {
+    pub fn keep_resolved(&self) -> ! {
         loop {
             let mut known = self.lock();
             while !known.stale {
