@@ -49,6 +49,9 @@ pub fn run(config: Config) -> Result<(), String> {
     config.notes.iter().for_each(|note| warn!("{note}"));
     let (events, received) = mpsc::channel();
     let listener = listen(config.bind, config.port)?;
+    // From here on they are kept, for the thread that starts later: who reads that it listens may send one.
+    let no_signals = |e| format!("signals can't be handled: {e}");
+    let signals = Signals::new([SIGTERM, SIGINT]).map_err(no_signals)?;
     let address = listener.local_addr().map_err(|e| format!("the listener has no address: {e}"))?;
     info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
 
@@ -64,7 +67,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let give_up = move |reason| drop(told.send(Event::GaveUp(reason)));
     opening.start(give_up).map_err(|e| format!("a thread can't be started: {e}"))?;
 
-    listen_for_signals(events.clone()).map_err(|e| format!("signals can't be handled: {e}"))?;
+    pass_on(signals, events.clone()).map_err(no_signals)?;
     let limits = limits(&config);
     let host = host_name();
     let common = [("X-Served-By", &*host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
@@ -165,16 +168,15 @@ fn wait(received: &mpsc::Receiver<Event>, limit: Duration) -> Stopping {
     }
 }
 
-fn listen_for_signals(events: Sender<Event>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+fn pass_on(mut signals: Signals, events: Sender<Event>) -> io::Result<()> {
+    let run = move || {
         for _ in signals.forever() {
             if events.send(Event::Signal).is_err() {
                 return;
             }
         }
-    })?;
-    Ok(())
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(run).map(drop)
 }
 
 fn listen(bind: IpAddr, port: u16) -> Result<TcpListener, String> {

@@ -1,12 +1,13 @@
 //! The program as an operator meets it: arguments, settings, exit statuses, signals.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::support::client::request;
 use crate::support::service::program;
-use crate::support::{Board, Database, Service, Signal, eventually};
+use crate::support::{Board, Database, Service, Signal, eventually, signal};
 
 fn run(variables: &[(&str, &str)], arguments: &[&str]) -> (i32, String, String) {
     let output = program(variables).args(arguments).output().expect("the program runs");
@@ -129,6 +130,20 @@ fn a_request_in_progress_is_finished_and_its_connection_closed() {
     assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")));
     assert_eq!(board.service.wait(), 0);
     assert_eq!(board.schema.copies("finish"), 1);
+}
+
+#[test]
+fn a_signal_is_heard_as_soon_as_the_log_says_that_it_listens() {
+    for _ in 0..50 {
+        let nowhere =
+            [("BIND", "127.0.0.1"), ("PORT", "0"), ("MYSQL_HOST", "127.0.0.9"), ("MYSQL_USER", "u"), ("MYSQL_DB", "d")];
+        let mut child = program(&nowhere).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.contains("listens on ")));
+        signal(child.id(), Signal::TERM);
+        let rest: Vec<_> = lines.collect();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");
+    }
 }
 
 #[test]
