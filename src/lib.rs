@@ -17,6 +17,7 @@
 //! | [`config`] | the environment |
 //! | [`retry`] | how long to wait before another attempt |
 //! | [`logging`] | where log lines go |
+//! | [`phase`] | where the service is in its life |
 //! | [`opening`] | waiting for the database, and for its table's shape |
 //! | [`service`] | starting and stopping |
 //! | [`check`] | `twotier check` and `twotier healthcheck` |
@@ -35,6 +36,7 @@ pub mod message;
 pub mod metrics;
 pub mod opening;
 pub mod page;
+pub mod phase;
 pub mod retry;
 pub mod service;
 pub mod store;

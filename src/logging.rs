@@ -63,10 +63,12 @@ struct Queue {
     counts: Arc<Counts>,
 }
 
-/// A bounded channel would take the memory of all its lines from the start on, and the time to fill it; so they are counted.
+/// A bounded channel makes room for all the lines that it may ever hold when it is made; so they are counted instead.
 #[derive(Default)]
 struct Counts {
+    /// Lines in the channel.
     waiting: AtomicUsize,
+    /// Lines that did not get into it, since that was last logged.
     dropped: AtomicU64,
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use crate::board::phase::Phase;
+use crate::phase::Phase;
 use crate::retry::Backoff;
 use crate::store::schema::Shape;
 use crate::store::{ConnectError, Error, Seat, Servers, Timeouts};
@@ -44,15 +44,14 @@ impl Opening {
     /// will be no other attempt.
     pub fn start(self, give_up: impl FnOnce(String) + Send + 'static) -> io::Result<()> {
         let run = move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.run()));
-            if let Err(reason) = outcome.unwrap_or_else(|_| Err("opening the database met a panic".to_owned())) {
-                give_up(reason);
-            }
+            let reason = catch_unwind(AssertUnwindSafe(|| self.run()));
+            give_up(reason.unwrap_or_else(|_| "opening the database met a panic".to_owned()));
         };
         thread::Builder::new().name("database".to_owned()).spawn(run).map(drop)
     }
 
-    fn run(&self) -> Result<(), String> {
+    /// Comes back only to say why it gave up.
+    fn run(&self) -> String {
         let start = Instant::now();
         let mut needs_a_person_since = None;
         let mut delays = Backoff::new(FIRST_DELAY, MAX_DELAY);
@@ -68,7 +67,7 @@ impl Opening {
             let hopeless = needs_a_person_since.is_some_and(|since| since.elapsed() >= PERSONS_WAIT);
             if hopeless || self.wait.is_some_and(|wait| start.elapsed() >= wait) {
                 warn!("attempt {attempt} to open the database failed: {error}");
-                return Err(format!("gave up after {attempt} attempts: {error}"));
+                return format!("gave up after {attempt} attempts: {error}");
             }
             let left = self.wait.map_or(MAX_DELAY, |wait| wait.saturating_sub(start.elapsed()));
             let delay = delays.next().unwrap_or(MAX_DELAY).min(left);

@@ -13,12 +13,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::board::phase::Phase;
 use crate::board::{self, Board, LEADERS, Seats};
 use crate::config::Config;
 use crate::http::hub::SPARE_PLACES;
 use crate::http::{Hub, Limits};
 use crate::opening::Opening;
+use crate::phase::Phase;
 use crate::store::{Seat, Servers, Timeouts};
 use crate::system::{processors, thin_out_allocator};
 
@@ -33,9 +33,6 @@ enum Event {
 const BACKLOG: i32 = 4096;
 /// Descriptors for everything but clients: the listener, the poller, the database, the log.
 const OTHER_DESCRIPTORS: usize = 32;
-/// Workers that start before the door is open: one that listens, and one for when that one blocks. The others would take
-/// from the database's opening the time that they need to start.
-const FIRST_WORKERS: usize = 2;
 /// How long clients wait for the first attempt to open the database before they are told that it is not there.
 const FIRST_TRY: Duration = Duration::from_millis(100);
 /// What readiness may take of the database, so that a probe is answered within 900 ms, even if the worker that would hear it
@@ -47,75 +44,32 @@ const WATCH_TIMEOUTS: Timeouts =
 pub fn run(config: Config) -> Result<(), String> {
     thin_out_allocator();
     config.notes.iter().for_each(|note| warn!("{note}"));
-    let (events, received) = mpsc::channel();
-    let listener = listen(config.bind, config.port)?;
-    // From here on they are kept, for the thread that starts later: who reads that it listens may send one.
+    let max_connections = fit_descriptors(config.max_connections);
+    // They are kept from here on, for the thread that starts later: whoever sees that it listens may send one.
     let no_signals = |e| format!("signals can't be handled: {e}");
     let signals = Signals::new([SIGTERM, SIGINT]).map_err(no_signals)?;
+    let listener = listen(config.bind, config.port)?;
     let address = listener.local_addr().map_err(|e| format!("the listener has no address: {e}"))?;
     info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
 
-    // As soon as it is clear that there will be a service: nothing takes longer, and all the rest is done meanwhile.
-    let servers = Arc::new(Servers::new(config.hosts.clone(), config.account.clone()));
+    // Nothing takes longer; all the rest is done meanwhile.
+    let servers = Arc::new(Servers::new(config.hosts, config.account));
     let phase = Arc::new(Phase::default());
     phase.set_waiting_for("waiting for the database");
     let timeouts = Timeouts { connect: config.db_timeout, statement: Some(config.db_timeout) };
+    let (events, received) = mpsc::channel();
     let (tried, first_try) = mpsc::channel();
     let opening =
         Opening { servers: Arc::clone(&servers), phase: Arc::clone(&phase), timeouts, wait: config.db_wait, tried };
     let told = events.clone();
     let give_up = move |reason| drop(told.send(Event::GaveUp(reason)));
     opening.start(give_up).map_err(|e| format!("a thread can't be started: {e}"))?;
-
     pass_on(signals, events.clone()).map_err(no_signals)?;
-    let limits = limits(&config);
+
     let host = host_name();
-    let common = [("X-Served-By", &*host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
-    let Config { workers, shutdown_delay, shutdown_grace, .. } = config;
-    let board = board(config, &host, &servers, Arc::clone(&phase), timeouts);
-    let hub = Hub::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
-
-    let no_thread = |e| format!("a worker can't be started: {e}");
-    hub.start(0..FIRST_WORKERS).map_err(no_thread)?;
-    // Where the database is there, the first clients need not hear that it is not.
-    let _ = first_try.recv_timeout(FIRST_TRY);
-    // The later ones are told to nobody.
-    drop(first_try);
-    hub.open().map_err(no_thread)?;
-    hub.start(FIRST_WORKERS..workers).map_err(no_thread)?;
-
-    match received.recv() {
-        Ok(Event::GaveUp(reason)) => Err(reason),
-        Ok(Event::Signal | Event::Empty) | Err(_) => {
-            phase.set_ending();
-            stop(&hub, &received, events, shutdown_delay, shutdown_grace)
-        }
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        // One processor is left for those who lead, and for whoever else is there; and workers are left for all leaders.
-        listeners: (processors() - 1).min(config.workers - LEADERS).max(1),
-        max_connections: fit_descriptors(config.max_connections),
-        request_timeout: config.request_timeout,
-        idle_timeout: config.idle_timeout,
-        write_timeout: config.write_timeout,
-    }
-}
-
-fn board(config: Config, host: &str, servers: &Arc<Servers>, phase: Arc<Phase>, timeouts: Timeouts) -> Board {
-    let seat = |timeouts| Seat::new(Arc::clone(servers), timeouts);
-    let seats = Seats {
-        newest: seat(timeouts),
-        submit: seat(timeouts),
-        singles: [seat(timeouts), seat(timeouts)],
-        watch: seat(WATCH_TIMEOUTS),
-    };
-    const { assert!(LEADERS == 5 && LEADERS >= FIRST_WORKERS) };
     let settings = board::Settings {
         title: config.page_title,
-        host: host.to_owned(),
+        host: host.clone(),
         max_chars: config.max_message_chars,
         admin_token: config.admin_token,
         trusted_proxies: config.trusted_proxies,
@@ -124,7 +78,61 @@ fn board(config: Config, host: &str, servers: &Arc<Servers>, phase: Arc<Phase>, 
         queue_bytes: config.queue_bytes,
         patience: timeouts.patience(),
     };
-    Board::new(settings, seats, phase)
+    let board = Board::new(settings, seats(&servers, timeouts), Arc::clone(&phase));
+    let limits = Limits {
+        listeners: listeners(config.workers),
+        max_connections,
+        request_timeout: config.request_timeout,
+        idle_timeout: config.idle_timeout,
+        write_timeout: config.write_timeout,
+    };
+    let hub = start_hub(listener, board, limits, &host, config.workers)?;
+    // Where the database is there, the first clients need not hear that it is not.
+    let _ = first_try.recv_timeout(FIRST_TRY);
+    // The later ones are told to nobody.
+    drop(first_try);
+    hub.open().map_err(no_worker)?;
+
+    match received.recv() {
+        Ok(Event::GaveUp(reason)) => Err(reason),
+        Ok(Event::Signal | Event::Empty) | Err(_) => {
+            phase.set_ending();
+            stop(&hub, &received, events, config.shutdown_delay, config.shutdown_grace)
+        }
+    }
+}
+
+/// One processor is left for those who lead, and for whoever else is there; and workers are left for all leaders.
+fn listeners(workers: usize) -> usize {
+    (processors() - 1).min(workers - LEADERS).max(1)
+}
+
+fn seats(servers: &Arc<Servers>, timeouts: Timeouts) -> Seats {
+    let seat = |timeouts| Seat::new(Arc::clone(servers), timeouts);
+    const { assert!(LEADERS == 5) };
+    Seats {
+        newest: seat(timeouts),
+        submit: seat(timeouts),
+        singles: [seat(timeouts), seat(timeouts)],
+        watch: seat(WATCH_TIMEOUTS),
+    }
+}
+
+fn start_hub(
+    listener: TcpListener,
+    board: Board,
+    limits: Limits,
+    host: &str,
+    workers: usize,
+) -> Result<Arc<Hub>, String> {
+    let common = [("X-Served-By", host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
+    let hub = Hub::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
+    hub.start(workers).map_err(no_worker)?;
+    Ok(hub)
+}
+
+fn no_worker(error: io::Error) -> String {
+    format!("a worker can't be started: {error}")
 }
 
 fn stop(

@@ -7,7 +7,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -102,9 +101,9 @@ impl Hub {
         }))
     }
 
-    /// Starts the workers with these numbers, threads that live as long as the process.
-    pub fn start(self: &Arc<Hub>, workers: Range<usize>) -> io::Result<()> {
-        for number in workers {
+    /// Starts `workers` threads, which live as long as the process. Connections are not accepted yet.
+    pub fn start(self: &Arc<Hub>, workers: usize) -> io::Result<()> {
+        for number in 0..workers {
             let hub = Arc::clone(self);
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || hub.work(number))?;
         }
@@ -113,9 +112,10 @@ impl Hub {
 
     /// Begins to accept connections, and starts the thread that looks at their deadlines.
     pub fn open(self: &Arc<Hub>) -> io::Result<()> {
-        self.door.listen();
         let hub = Arc::clone(self);
-        thread::Builder::new().name("deadlines".to_owned()).spawn(move || hub.keep_deadlines()).map(drop)
+        thread::Builder::new().name("deadlines".to_owned()).spawn(move || hub.keep_deadlines())?;
+        self.door.listen();
+        Ok(())
     }
 
     /// Ends accepting, lets idle connections go and the others after their next answer, and calls `on_empty` when the
