@@ -499,10 +499,14 @@ mod tests {
 
     #[test]
     fn a_job_that_waited_too_long_is_turned_away_and_the_others_are_done() {
-        let set = lane(Limits { patience: Duration::from_secs(1), ..LIMITS }, Verdict::Carry);
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let set = lane(Limits { patience: PATIENCE, ..LIMITS }, Verdict::Carry);
         while_leading(&set, || {
             (1..=2).for_each(|job| set.lane.bring(job, 1).unwrap());
-            thread::sleep(Duration::from_millis(1500));
+            let mut state = set.lane.lock();
+            // As if that had been a while ago.
+            state.queue.iter_mut().for_each(|waiting| waiting.since -= PATIENCE);
+            drop(state);
             (3..=4).for_each(|job| set.lane.bring(job, 1).unwrap());
         });
         assert_eq!(set.turned_away.try_iter().collect::<Vec<_>>(), [(Away::Late, vec![1, 2])]);
