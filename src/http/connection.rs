@@ -1,4 +1,4 @@
-//! One client's connection: its socket, its unparsed and unsent bytes, its deadline, and every limit on them.
+//! One client's connection: its socket, its unsent bytes, its deadline, and every limit on them.
 //!
 //! Yields one complete, checked request at a time; bytes behind it wait until it is answered. Never blocks, and never
 //! decides what an answer says.
@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use tiny_http::Method;
 
 use super::budget::Share;
-use super::chunked::Decoder;
-use super::head::{Finder, Framing, Head, Persistence};
+use super::closed::Closed;
+use super::head::{Head, Persistence};
+use super::intake::{Intake, Progress};
 use super::places::Lease;
 use super::reply::{Reply, Wire};
 use super::request::Request;
@@ -19,8 +20,6 @@ use super::{Limits, Refusal};
 use crate::metrics::METRICS;
 use crate::system::{Interest, Watched};
 
-/// The largest body.
-pub const MAX_BODY: usize = 64 * 1024;
 /// What is still read, and dropped, of a client that has its last answer.
 pub const MAX_DISCARD: usize = 256 * 1024;
 /// Reads in a row from a client that does not end; then its deadline is looked at, and the other clients have their turn.
@@ -35,9 +34,7 @@ pub struct Connection {
     /// The place in the hub; given back when the connection is dropped.
     pub(super) lease: Lease,
     share: Share,
-    input: Vec<u8>,
-    finder: Finder,
-    body: Option<Incoming>,
+    intake: Intake,
     wire: Option<Wire>,
     stage: Stage,
     answer: Answer,
@@ -52,38 +49,6 @@ pub struct Connection {
     ended: bool,
 }
 
-/// Who or what ends a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closed {
-    /// The client went away, or the network between.
-    Client,
-    /// The last answer is out: the client wanted it so, or an error needs it.
-    Answered,
-    /// It said nothing for too long.
-    IdleTimeout,
-    /// A request did not arrive whole in time.
-    RequestTimeout,
-    /// An answer was not taken in time.
-    WriteTimeout,
-    /// It was idle, and made room for another one.
-    Evicted,
-    /// It held too much for too long.
-    Memory,
-    /// The service ends.
-    Shutdown,
-}
-
-/// A request whose head is here.
-struct Incoming {
-    head: Head,
-    framing: Body,
-}
-
-enum Body {
-    Length(usize),
-    Chunked(Decoder),
-}
-
 /// What a connection is doing while no handler has its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -95,21 +60,6 @@ enum Stage {
     Sending(Instant),
     /// The last answer is out and the sending side is shut; so much may still be discarded.
     Lingering(usize),
-}
-
-impl Closed {
-    fn name(self) -> &'static str {
-        match self {
-            Closed::Client => "client",
-            Closed::Answered => "answered",
-            Closed::IdleTimeout => "idle_timeout",
-            Closed::RequestTimeout => "request_timeout",
-            Closed::WriteTimeout => "write_timeout",
-            Closed::Evicted => "evicted",
-            Closed::Memory => "memory",
-            Closed::Shutdown => "shutdown",
-        }
-    }
 }
 
 /// What the next answer has to know of its request.
@@ -159,9 +109,7 @@ impl Connection {
             peer,
             lease,
             share,
-            input: Vec::new(),
-            finder: Finder::default(),
-            body: None,
+            intake: Intake::default(),
             wire: None,
             stage: Stage::Idle(now),
             answer: Answer::LAST,
@@ -201,7 +149,7 @@ impl Connection {
                 Ok(0) => return Next::Gone,
                 Ok(n) => {
                     self.drained = n < scratch.len() && !self.ended;
-                    self.input.extend_from_slice(&scratch[..n]);
+                    self.intake.add(&scratch[..n]);
                     if matches!(self.stage, Stage::Idle(_)) {
                         self.stage = Stage::Receiving(Instant::now());
                     }
@@ -237,7 +185,7 @@ impl Connection {
         self.wire = Some(reply.into_wire(&[common, id, connection], self.answer.head_only));
         self.stage = Stage::Sending(Instant::now());
         match self.flush() {
-            Ok(()) if self.input.is_empty() => Next::Wait(Interest::Read),
+            Ok(()) if self.intake.is_empty() => Next::Wait(Interest::Read),
             Ok(()) => Next::Wait(Interest::Write),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Next::Wait(Interest::Write),
             Err(_) => Next::Gone,
@@ -246,16 +194,8 @@ impl Connection {
 
     /// Takes what it holds from the budget of all connections. False when there is not enough left of it.
     pub(super) fn charge(&mut self) -> bool {
-        if self.input.is_empty() && self.body.is_none() {
-            self.input = Vec::new();
-        }
-        let incoming = match &self.body {
-            Some(Incoming { framing: Body::Chunked(decoder), head }) => head.size() + decoder.size(),
-            Some(Incoming { framing: Body::Length(_), head }) => head.size(),
-            None => 0,
-        };
         let outgoing = self.wire.as_ref().map_or(0, Wire::size);
-        self.share.resize(self.input.capacity() + incoming + outgoing)
+        self.share.resize(self.intake.size() + outgoing)
     }
 
     /// How much it holds of the budget and for how long: what makes room first is what is largest here.
@@ -322,7 +262,7 @@ impl Connection {
 
     /// Gives up what may have arrived of a request, for this reason: what is sent next is the last answer.
     pub(super) fn abandon(&mut self, reason: Closed) {
-        self.body = None;
+        self.intake.forget();
         self.answer = Answer::LAST;
         self.end(reason);
     }
@@ -336,18 +276,18 @@ impl Connection {
         let Some(wire) = &mut self.wire else { return Ok(()) };
         wire.write_to(&*self.socket)?;
         self.wire = None;
-        if self.body.is_some() {
+        if self.intake.is_amid_request() {
             // It was `100 Continue`.
             return Ok(());
         }
         let now = Instant::now();
         if self.answer.persistence != Persistence::Close {
-            self.stage = if self.input.is_empty() { Stage::Idle(now) } else { Stage::Receiving(now) };
+            self.stage = if self.intake.is_empty() { Stage::Idle(now) } else { Stage::Receiving(now) };
         } else {
             // Closing at once would reset the connection if the client still sends, and the reset may overtake the answer
             // (RFC 9112, section 9.6).
             self.socket.shutdown(Shutdown::Write)?;
-            self.input = Vec::new();
+            self.intake.forget();
             self.stage = Stage::Lingering(MAX_DISCARD);
             if self.closed == Closed::Client {
                 self.end(Closed::Answered);
@@ -375,69 +315,26 @@ impl Connection {
 
     /// What the bytes that are here amount to; nothing while more of them are needed.
     fn parse(&mut self) -> Option<Next> {
-        match self.try_parse() {
-            Ok(next) => next,
+        match self.intake.next() {
+            Ok(Progress::More) => None,
+            Ok(Progress::Continue) => {
+                self.wire = Some(Wire::go_on());
+                match self.flush() {
+                    Ok(()) => None,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Next::Wait(Interest::Write)),
+                    Err(_) => Some(Next::Gone),
+                }
+            }
+            Ok(Progress::Whole(head, body)) => {
+                self.answer = Answer { head_only: head.method == Method::Head, persistence: head.persistence };
+                Some(Next::Request(Box::new(Request { head, body, peer: self.peer })))
+            }
             Err((refusal, head)) => {
                 let head_only = head.as_ref().is_some_and(|head| head.method == Method::Head);
-                self.body = None;
                 self.answer = Answer { head_only, ..Answer::LAST };
                 Some(Next::Refuse(refusal, head))
             }
         }
-    }
-
-    fn try_parse(&mut self) -> Result<Option<Next>, (Refusal, Option<Box<Head>>)> {
-        if self.body.is_none() {
-            let Some(length) = self.finder.find(&mut self.input).map_err(|refusal| (refusal, None))? else {
-                return Ok(None);
-            };
-            let head = match self.input.len() == length {
-                true => std::mem::take(&mut self.input),
-                // What is behind it may be much more, and goes sooner than the head.
-                false => self.input.drain(..length).collect(),
-            };
-            let head = Head::parse(head).map_err(|refusal| (refusal, None))?;
-            self.finder = Finder::default();
-            let framing = match head.framing {
-                Framing::Length(length) if length > MAX_BODY as u64 => {
-                    return Err((Refusal::BodyTooLarge, Some(Box::new(head))));
-                }
-                Framing::Length(length) => Body::Length(length as usize),
-                Framing::Chunked => Body::Chunked(Decoder::new(MAX_BODY)),
-            };
-            let expects_continue = head.expects_continue && head.framing != Framing::Length(0);
-            self.body = Some(Incoming { head, framing });
-            if expects_continue && self.input.is_empty() {
-                self.wire = Some(Wire::go_on());
-                match self.flush() {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(Some(Next::Wait(Interest::Write)));
-                    }
-                    Err(_) => return Ok(Some(Next::Gone)),
-                }
-            }
-        }
-        let Some(mut incoming) = self.body.take() else { return Ok(None) };
-        let body = match &mut incoming.framing {
-            Body::Length(0) => Some(Vec::new()),
-            Body::Length(length) if self.input.len() < *length => None,
-            Body::Length(length) => {
-                let behind = self.input.split_off(*length);
-                Some(std::mem::replace(&mut self.input, behind))
-            }
-            Body::Chunked(decoder) => match decoder.feed(&mut self.input) {
-                Ok(body) => body,
-                Err(refusal) => return Err((refusal, Some(Box::new(incoming.head)))),
-            },
-        };
-        let Some(body) = body else {
-            self.body = Some(incoming);
-            return Ok(None);
-        };
-        let head = incoming.head;
-        self.answer = Answer { head_only: head.method == Method::Head, persistence: head.persistence };
-        Ok(Some(Next::Request(Box::new(Request { head, body, peer: self.peer }))))
     }
 }
 

@@ -17,7 +17,8 @@ use log::{debug, error};
 
 use super::access::Access;
 use super::budget::Budget;
-use super::connection::{Closed, Connection, Expiry, Next};
+use super::closed::Closed;
+use super::connection::{Connection, Expiry, Next};
 use super::door::{DOOR, Door};
 use super::head::Head;
 use super::parking::{Parking, Spot};

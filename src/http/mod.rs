@@ -6,10 +6,12 @@
 mod access;
 pub mod budget;
 pub mod chunked;
+mod closed;
 pub mod connection;
 mod door;
 pub mod head;
 pub mod hub;
+mod intake;
 mod parking;
 mod places;
 pub mod reply;
