@@ -46,9 +46,10 @@ bench-smoke: build ## the same, briefly and small, to see that it runs
 	@scripts/bench --smoke
 
 .PHONY: bench-peers
-bench-peers: build ## side by side with its peers, where ../shared/bench is there
+bench-peers: build ## side by side with its peers, where ../shared/bench is there (CONNECTIONS=1,16,64,256 ROUNDS=3 SECONDS=5)
 	@[ -e ../shared/bench/compare.py ] || { echo "error: the peers are not here: ../shared/bench/compare.py is missing." >&2; exit 1; }
-	@python3 ../shared/bench/compare.py --server $(or $(CARGO_TARGET_DIR),target)/release/twotier --rounds 3 --seconds 5 --connections 1,16,64,256
+	@python3 ../shared/bench/compare.py --server $(or $(CARGO_TARGET_DIR),target)/release/twotier \
+		--rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) --connections $(or $(CONNECTIONS),1,16,64,256)
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for SECONDS=60
