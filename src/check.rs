@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::store::schema::{Grants, Shape, Step};
-use crate::store::{Error, Seat, Servers, Timeouts};
+use crate::store::schema::{Grants, SchemaState, Step};
+use crate::store::{Client, Error, Servers, Timeouts};
 
 /// How long the local server may take to connect, and for each part of its answer.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -74,8 +74,8 @@ fn database(config: &Config, servers: &Arc<Servers>, out: &mut impl Write) -> io
     say("connection", "taken")?;
     say("encryption", config.account.encryption.describe())?;
     let timeouts = Timeouts { connect: config.db_timeout, statement: Some(config.db_timeout) };
-    let mut seat = Seat::new(Arc::clone(servers), timeouts);
-    let version = match seat.version() {
+    let mut client = Client::new(Arc::clone(servers), timeouts);
+    let version = match client.version() {
         Ok(version) => version,
         Err(error) => return Ok(Err(error.to_string())),
     };
@@ -84,18 +84,18 @@ fn database(config: &Config, servers: &Arc<Servers>, out: &mut impl Write) -> io
     if !version.supported {
         return Ok(Err("the server is too old: it has to be MySQL 8.0.13 or MariaDB 10.5, or newer".to_owned()));
     }
-    let (shape, grants) = match look(&mut seat) {
+    let (shape, grants) = match look(&mut client) {
         Ok(found) => found,
         Err(error) => return Ok(Err(error.to_string())),
     };
     let needs_change = match shape {
-        Shape::Right => say("table", "as it should be, utf8mb4").map(|()| false)?,
-        Shape::Missing => say("table", "missing; it will be created at the start").map(|()| true)?,
-        Shape::Needs(Step::Convert) => {
+        SchemaState::Current => say("table", "as it should be, utf8mb4").map(|()| false)?,
+        SchemaState::Missing => say("table", "missing; it will be created at the start").map(|()| true)?,
+        SchemaState::Needs(Step::Convert) => {
             say("table", "not utf8mb4 yet; it will be converted at the start").map(|()| true)?
         }
-        Shape::Needs(_) => say("table", "of an older shape; it will be upgraded at the start").map(|()| true)?,
-        Shape::Foreign(words) => return Ok(Err(words)),
+        SchemaState::Needs(_) => say("table", "of an older shape; it will be upgraded at the start").map(|()| true)?,
+        SchemaState::Incompatible(words) => return Ok(Err(words)),
     };
     let mut wanted = RIGHTS.to_vec();
     if needs_change {
@@ -119,8 +119,8 @@ fn database(config: &Config, servers: &Arc<Servers>, out: &mut impl Write) -> io
     Ok(Ok(()))
 }
 
-fn look(seat: &mut Seat) -> Result<(Shape, Grants), Error> {
-    Ok((seat.shape()?, seat.grants()?))
+fn look(client: &mut Client) -> Result<(SchemaState, Grants), Error> {
+    Ok((client.shape()?, client.grants()?))
 }
 
 /// Those of `wanted` that no grant on `database` gives. Roles may give them all the same, which only the server knows.

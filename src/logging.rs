@@ -23,14 +23,14 @@ use crate::metrics::METRICS;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum LogFormat {
     /// For people: time, level, words, and the fields behind them.
     Text,
     /// For programs: one JSON object a line.
     Json,
 }
 
-/// Lines that may wait for the log's reader.
+/// JsonLogger that may wait for the log's reader.
 const QUEUE_LINES: usize = 8192;
 /// How long the end of the process waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -44,13 +44,13 @@ enum Entry {
 }
 
 /// Appends the fields to the words, escapes what could forge a line, and leaves the rest to `simplelog`.
-struct Text {
+struct TextLogger {
     inner: Box<WriteLogger<Queue>>,
     entries: Sender<Entry>,
 }
 
 /// `simplelog` has no JSON.
-struct Lines {
+struct JsonLogger {
     level: LevelFilter,
     queue: Queue,
 }
@@ -66,14 +66,14 @@ struct Queue {
 /// A bounded channel makes room for all the lines that it may ever hold when it is made; so they are counted instead.
 #[derive(Default)]
 struct Counts {
-    /// Lines in the channel.
+    /// JsonLogger in the channel.
     waiting: AtomicUsize,
-    /// Lines that did not get into it, since that was last logged.
+    /// JsonLogger that did not get into it, since that was last logged.
     dropped: AtomicU64,
 }
 
-/// Starts logging lines of `level` and above to stderr. Lines before it are lost.
-pub fn start(level: LevelFilter, form: Form) -> io::Result<()> {
+/// Starts logging lines of `level` and above to stderr. JsonLogger before it are lost.
+pub fn start(level: LevelFilter, form: LogFormat) -> io::Result<()> {
     let (entries, received) = channel();
     let counts = Arc::new(Counts::default());
     let counted = Arc::clone(&counts);
@@ -82,7 +82,7 @@ pub fn start(level: LevelFilter, form: Form) -> io::Result<()> {
         .spawn(move || write_lines(&received, &counted, form, io::stderr()))?;
     let queue = Queue { line: Vec::new(), entries: entries.clone(), counts };
     let logger: Box<dyn Log> = match form {
-        Form::Text => {
+        LogFormat::Text => {
             let config = ConfigBuilder::new()
                 .set_time_format_rfc3339()
                 .set_level_padding(LevelPadding::Right)
@@ -90,9 +90,9 @@ pub fn start(level: LevelFilter, form: Form) -> io::Result<()> {
                 .set_thread_level(LevelFilter::Off)
                 .set_location_level(LevelFilter::Off)
                 .build();
-            Box::new(Text { inner: WriteLogger::new(level, config, queue), entries })
+            Box::new(TextLogger { inner: WriteLogger::new(level, config, queue), entries })
         }
-        Form::Json => Box::new(Lines { level, queue }),
+        LogFormat::Json => Box::new(JsonLogger { level, queue }),
     };
     log::set_boxed_logger(logger).map_err(io::Error::other)?;
     log::set_max_level(level);
@@ -101,7 +101,7 @@ pub fn start(level: LevelFilter, form: Form) -> io::Result<()> {
     Ok(())
 }
 
-fn write_lines(entries: &Receiver<Entry>, counts: &Counts, form: Form, mut out: impl Write) {
+fn write_lines(entries: &Receiver<Entry>, counts: &Counts, form: LogFormat, mut out: impl Write) {
     for entry in entries {
         // A log that can't be written can't be complained about either.
         match entry {
@@ -115,15 +115,15 @@ fn write_lines(entries: &Receiver<Entry>, counts: &Counts, form: Form, mut out: 
         if lost > 0 {
             let words = format!("{lost} lines of this log were dropped, because they were not read fast enough");
             let line = match form {
-                Form::Text => words.into_bytes(),
-                Form::Json => object("warn", &words, Vec::new()),
+                LogFormat::Text => words.into_bytes(),
+                LogFormat::Json => object("warn", &words, Vec::new()),
             };
             drop(out.write_all(&[line.as_slice(), b"\n"].concat()));
         }
     }
 }
 
-impl Log for Text {
+impl Log for TextLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.inner.enabled(metadata)
     }
@@ -142,7 +142,7 @@ impl Log for Text {
     }
 }
 
-impl Log for Lines {
+impl Log for JsonLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= self.level
     }
@@ -269,7 +269,7 @@ mod tests {
         }
         drop(queue);
         let mut out = Vec::new();
-        write_lines(&received, &counts, Form::Text, &mut out);
+        write_lines(&received, &counts, LogFormat::Text, &mut out);
         assert_eq!(counts.waiting.load(Ordering::Relaxed), 0, "there is room again");
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out.matches("a line\n").count(), QUEUE_LINES, "{out}");
@@ -291,7 +291,7 @@ mod tests {
     fn an_event_is_one_object_whose_numbers_are_numbers_and_whose_text_cannot_forge_another() {
         let (entries, received) = channel();
         let queue = Queue { line: Vec::new(), entries, counts: Arc::default() };
-        let lines = Lines { level: LevelFilter::Debug, queue };
+        let lines = JsonLogger { level: LevelFilter::Debug, queue };
         let fields = [("status", Value::from(200)), ("request_id", Value::from("a\"\n{"))];
         lines.log(&record(&fields, format_args!("two\nlines\u{1b}")));
         let Ok(Entry::Line(line)) = received.try_recv() else { panic!("no line") };

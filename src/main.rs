@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use twotier::config::{Config, Environment, Wrong};
-use twotier::{check, logging, service};
+use twotier::config::{Config, Environment, SettingError};
+use twotier::{app, check, logging};
 
 const USAGE: &str = "\
 usage: twotier                        serve; settings come from the environment
@@ -43,11 +43,11 @@ fn serve(environment: &Environment) -> ExitCode {
         Ok(config) => config,
         Err(wrong) => return misuse(&wrong),
     };
-    if let Err(error) = logging::start(config.log_level, config.log_form) {
+    if let Err(error) = logging::start(config.log_level, config.log_format) {
         complain(&format!("error: no log: {error}"));
         return ExitCode::from(FAILED);
     }
-    let outcome = service::run(config);
+    let outcome = app::run(config);
     if let Err(reason) = &outcome {
         log::error!("{reason}");
     }
@@ -80,12 +80,12 @@ fn run_healthcheck(environment: &Environment, path: &str) -> ExitCode {
     }
 }
 
-fn misuse(wrong: &[Wrong]) -> ExitCode {
+fn misuse(wrong: &[SettingError]) -> ExitCode {
     complain(&sentences(wrong));
     ExitCode::from(MISUSED)
 }
 
-fn sentences(wrong: &[Wrong]) -> String {
+fn sentences(wrong: &[SettingError]) -> String {
     wrong.iter().map(|wrong| format!("error: {wrong}")).collect::<Vec<_>>().join("\n")
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// The most characters that the setting for the longest message may allow.
-pub const CEILING_CHARS: usize = 5000;
+pub const MAX_MESSAGE_CHARS_MAX: usize = 5000;
 
 /// A message as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct NewMessage(String);
 
 /// Why a text is not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invalid {
+pub enum InvalidMessage {
     /// Nothing is left when surrounding white space is dropped.
     Empty,
     /// More characters than the limit, which is given.
@@ -58,20 +58,20 @@ pub struct Timestamp {
 impl NewMessage {
     /// Makes a message of `raw`: `\r\n` becomes `\n`, surrounding white space goes, and what is left must be
     /// 1 to `max_chars` characters without control characters other than newline and tab.
-    pub fn parse(raw: &str, max_chars: usize) -> Result<NewMessage, Invalid> {
+    pub fn parse(raw: &str, max_chars: usize) -> Result<NewMessage, InvalidMessage> {
         let text = match raw.contains('\r') {
             true => Cow::Owned(raw.replace("\r\n", "\n")),
             false => Cow::Borrowed(raw),
         };
         let text = text.trim();
         if text.is_empty() {
-            return Err(Invalid::Empty);
+            return Err(InvalidMessage::Empty);
         }
         if text.chars().count() > max_chars {
-            return Err(Invalid::TooLong(max_chars));
+            return Err(InvalidMessage::TooLong(max_chars));
         }
         if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
-            return Err(Invalid::ControlCharacter);
+            return Err(InvalidMessage::ControlCharacter);
         }
         Ok(NewMessage(text.to_owned()))
     }
@@ -82,12 +82,12 @@ impl NewMessage {
     }
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for InvalidMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Invalid::Empty => f.write_str("A message needs at least one character."),
-            Invalid::TooLong(max) => write!(f, "A message has at most {max} characters."),
-            Invalid::ControlCharacter => {
+            InvalidMessage::Empty => f.write_str("A message needs at least one character."),
+            InvalidMessage::TooLong(max) => write!(f, "A message has at most {max} characters."),
+            InvalidMessage::ControlCharacter => {
                 f.write_str("A message holds no control characters other than newline and tab.")
             }
         }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(raw: &str, want: Result<&str, Invalid>) {
+    fn check(raw: &str, want: Result<&str, InvalidMessage>) {
         let got = NewMessage::parse(raw, 10);
         assert_eq!(got.as_ref().map(NewMessage::as_str).map_err(|e| *e), want);
     }
@@ -150,21 +150,21 @@ mod tests {
 
     #[test]
     fn a_message_of_only_white_space_is_empty() {
-        check("", Err(Invalid::Empty));
-        check(" \t\r\n\u{2003}", Err(Invalid::Empty));
+        check("", Err(InvalidMessage::Empty));
+        check(" \t\r\n\u{2003}", Err(InvalidMessage::Empty));
     }
 
     #[test]
     fn the_limit_counts_characters_and_not_bytes() {
         check("😀😀😀😀😀😀😀😀😀😀", Ok("😀😀😀😀😀😀😀😀😀😀"));
-        check("12345678901", Err(Invalid::TooLong(10)));
+        check("12345678901", Err(InvalidMessage::TooLong(10)));
         check("  1234567890  ", Ok("1234567890"));
     }
 
     #[test]
     fn control_characters_are_refused_wherever_they_stand() {
         for c in ['\0', '\u{1}', '\r', '\u{1b}', '\u{7f}', '\u{85}', '\u{9f}'] {
-            check(&format!("a{c}b"), Err(Invalid::ControlCharacter));
+            check(&format!("a{c}b"), Err(InvalidMessage::ControlCharacter));
         }
     }
 

@@ -20,20 +20,20 @@ pub struct Metrics {
     pub request_seconds: HistogramVec,
     /// Connections, by `state`.
     pub connections: IntGaugeVec,
-    /// Connections turned away at the door, by `reason`.
+    /// Connections turned away at the listener, by `reason`.
     pub connections_refused: IntCounterVec,
     /// Connections that have ended, by `reason`.
     pub connections_closed: IntCounterVec,
-    /// Jobs in a batch, by `lane`.
+    /// Jobs in a batch, by `batch queue`.
     pub batch_jobs: HistogramVec,
-    /// Jobs that wait, by `lane`.
+    /// Jobs that wait, by `batch queue`.
     pub waiting_jobs: IntGaugeVec,
-    /// Jobs that were not done, by `lane` and `reason`.
+    /// Jobs that were not done, by `batch queue` and `reason`.
     pub rejected_jobs: IntCounterVec,
     /// What statements took, by `statement`.
     pub statement_seconds: HistogramVec,
     /// Connections to the database.
-    pub database_sessions: IntGauge,
+    pub database_connections: IntGauge,
     /// Statements that were run again, by `cause`.
     pub database_retries: IntCounterVec,
     /// Lines of the log that nobody read in time.
@@ -41,19 +41,19 @@ pub struct Metrics {
     registry: Registry,
 }
 
-/// The metrics of one lane.
+/// The metrics of one batch queue.
 #[derive(Clone)]
-pub struct LaneMetrics {
+pub struct BatchQueueMetrics {
     /// Jobs in a batch.
     pub batch_jobs: Histogram,
     /// Jobs that wait.
     pub waiting_jobs: IntGauge,
-    /// Jobs that found the lane full.
+    /// Jobs that found the batch queue full.
     pub full: IntCounter,
     /// Jobs that waited when a batch before them met an outage.
-    pub turned_away: IntCounter,
+    pub backend_down: IntCounter,
     /// Jobs that had waited too long for their turn.
-    pub late: IntCounter,
+    pub queue_timeout: IntCounter,
 }
 
 /// From a tenth of a millisecond to what a client may wait for at most.
@@ -118,16 +118,20 @@ impl Metrics {
                 &["reason"],
             )?,
             batch_jobs: histograms(
-                "twotier_lane_batch_jobs",
-                "Requests that one batch of a lane answers.",
-                &["lane"],
+                "twotier_batch_queue_batch_requests",
+                "Requests that one batch of a batch queue answers.",
+                &["queue"],
                 JOBS,
             )?,
-            waiting_jobs: gauges("twotier_lane_waiting_jobs", "Requests that wait in a lane.", &["lane"])?,
+            waiting_jobs: gauges(
+                "twotier_batch_queue_waiting_requests",
+                "Requests that wait in a batch queue.",
+                &["queue"],
+            )?,
             rejected_jobs: counters(
-                "twotier_lane_rejected_jobs_total",
-                "Requests that a lane did not try: full, behind an outage, or late.",
-                &["lane", "reason"],
+                "twotier_batch_queue_rejected_requests_total",
+                "Requests that a batch queue did not try: full, behind an outage, or late.",
+                &["queue", "reason"],
             )?,
             statement_seconds: histograms(
                 "twotier_database_statement_duration_seconds",
@@ -135,9 +139,9 @@ impl Metrics {
                 &["statement"],
                 SECONDS,
             )?,
-            database_sessions: registered(
+            database_connections: registered(
                 &registry,
-                IntGauge::new("twotier_database_sessions", "Connections to the database.")?,
+                IntGauge::new("twotier_database_connections", "Connections to the database.")?,
             )?,
             database_retries: counters(
                 "twotier_database_retries_total",
@@ -152,15 +156,15 @@ impl Metrics {
         })
     }
 
-    /// The metrics of the lane called `name`.
-    pub fn lane(&self, name: &'static str) -> LaneMetrics {
+    /// The metrics of the batch queue called `name`.
+    pub fn batch_queue(&self, name: &'static str) -> BatchQueueMetrics {
         let rejected = |reason| self.rejected_jobs.with_label_values(&[name, reason]);
-        LaneMetrics {
+        BatchQueueMetrics {
             batch_jobs: self.batch_jobs.with_label_values(&[name]),
             waiting_jobs: self.waiting_jobs.with_label_values(&[name]),
             full: rejected("full"),
-            turned_away: rejected("outage"),
-            late: rejected("late"),
+            backend_down: rejected("backend_down"),
+            queue_timeout: rejected("queue_timeout"),
         }
     }
 

@@ -46,7 +46,7 @@ pub struct Asset {
 
 /// A page without its form's idempotency key, which goes between the two halves.
 #[derive(Debug, Clone)]
-pub struct Halves {
+pub struct SplitPage {
     /// All before the key.
     pub before: Arc<Vec<u8>>,
     /// All behind the key.
@@ -54,7 +54,7 @@ pub struct Halves {
 }
 
 /// A form that comes back to the person who sent it.
-pub struct Returned<'a> {
+pub struct FormValues<'a> {
     /// The text as it was sent.
     pub text: &'a str,
     /// The key that the form will have.
@@ -99,18 +99,18 @@ impl Pages {
 
     /// The form and these messages, newest first. `older` is the id before which there are more; `newest` is false on the
     /// pages behind the first.
-    pub fn board(&self, messages: &[Message], older: Option<u64>, newest: bool) -> Halves {
+    pub fn board(&self, messages: &[Message], older: Option<u64>, newest: bool) -> SplitPage {
         let mut split = 0;
         let mut page = self.page(|out| {
-            self.form(out, &Returned { text: "", key: "", problem: "" }, &mut split);
+            self.form(out, &FormValues { text: "", key: "", problem: "" }, &mut split);
             list(out, messages, older, newest);
         });
         let after = page.split_off(split);
-        Halves { before: Arc::new(page.into_bytes()), after: Arc::new(after.into_bytes()) }
+        SplitPage { before: Arc::new(page.into_bytes()), after: Arc::new(after.into_bytes()) }
     }
 
     /// The form alone, with what is wrong beside it and the text kept. Needs no database.
-    pub fn returned_form(&self, returned: &Returned<'_>) -> String {
+    pub fn returned_form(&self, returned: &FormValues<'_>) -> String {
         self.page(|out| {
             self.form(out, returned, &mut 0);
             out.push_str("<p><a href=\"/\">Back to the messages</a></p>");
@@ -142,7 +142,7 @@ impl Pages {
     }
 
     /// `split` becomes the place of the key.
-    fn form(&self, out: &mut String, returned: &Returned<'_>, split: &mut usize) {
+    fn form(&self, out: &mut String, returned: &FormValues<'_>, split: &mut usize) {
         FORM.render(out, |out, name| match name {
             "text" => escape(out, returned.text),
             "key" => {
@@ -281,7 +281,7 @@ mod tests {
         Message { id, text: text.to_owned(), created_at: None, edited_at: None }
     }
 
-    fn whole(halves: &Halves) -> String {
+    fn whole(halves: &SplitPage) -> String {
         let bytes = [halves.before.as_slice(), b"KEY", halves.after.as_slice()].concat();
         String::from_utf8(bytes).unwrap()
     }
@@ -291,7 +291,7 @@ mod tests {
         let hostile = "<script>alert('x')</script>\"&amp;{{key}}";
         let escaped = "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;amp;{{key}}";
         let pages = Pages::new(hostile, hostile, 2000);
-        let returned = Returned { text: hostile, key: hostile, problem: hostile };
+        let returned = FormValues { text: hostile, key: hostile, problem: hostile };
         for page in [
             whole(&pages.board(&[message(1, hostile)], None, true)),
             pages.returned_form(&returned),

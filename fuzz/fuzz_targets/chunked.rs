@@ -2,14 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use twotier::http::Refusal;
+use twotier::http::RequestError;
 use twotier::http::chunked::Decoder;
 
 /// Small, so that the fuzzer meets it.
 const LIMIT: usize = 300;
 
 /// The body and the bytes behind it, or nothing while it is not whole.
-type Decoded = Result<Option<(Vec<u8>, Vec<u8>)>, Refusal>;
+type Decoded = Result<Option<(Vec<u8>, Vec<u8>)>, RequestError>;
 
 fn decode(bytes: &[u8], piece: usize) -> Decoded {
     let (mut decoder, mut input) = (Decoder::new(LIMIT), Vec::new());
@@ -57,6 +57,6 @@ fuzz_target!(|data: &[u8]| {
     let coded = decode(&encode(bytes, piece), piece);
     match bytes.len() <= LIMIT {
         true => assert_eq!(coded, Ok(Some((bytes.to_vec(), vec![])))),
-        false => assert_eq!(coded, Err(Refusal::BodyTooLarge)),
+        false => assert_eq!(coded, Err(RequestError::BodyTooLarge)),
     }
 });

@@ -2,11 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use twotier::http::Refusal;
+use twotier::http::RequestError;
 use twotier::http::head::{Finder, Framing, Head, MAX_HEAD, MAX_HEADERS};
 
 /// The head with its empty line and the bytes behind it, or nothing while it is not whole.
-type Found = Result<Option<(Vec<u8>, Vec<u8>)>, Refusal>;
+type Found = Result<Option<(Vec<u8>, Vec<u8>)>, RequestError>;
 
 fn find(bytes: &[u8], piece: usize) -> Found {
     let (mut finder, mut input) = (Finder::default(), Vec::new());

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::problem::Problem;
 use crate::http::Request;
 use crate::http::head::Head;
-use crate::key::{Key, MAX_KEY};
+use crate::idempotency_key::{IdempotencyKey, MAX_KEY};
 
 /// Messages in a page or a list when nothing else is asked for.
 pub const DEFAULT_LIMIT: usize = 50;
@@ -100,9 +100,9 @@ pub fn submitted(request: &Request, name: &'static str, json: bool) -> Result<Su
 }
 
 /// The stored form of a key that a client chose.
-pub fn key(chosen: &str) -> Result<Key, Problem> {
+pub fn key(chosen: &str) -> Result<IdempotencyKey, Problem> {
     const { assert!(MAX_KEY == 64) };
-    Key::chosen(chosen).ok_or(Problem::InvalidKey("A key is 1 to 64 visible ASCII characters."))
+    IdempotencyKey::parse(chosen).ok_or(Problem::InvalidKey("A key is 1 to 64 visible ASCII characters."))
 }
 
 /// Whether `Accept` names `text/html`.

@@ -3,18 +3,18 @@
 //! A request is turned into a plan by looking at nothing but itself; then its answer is given at once or left to a
 //! lane. Nothing here touches a socket, and SQL is the store's.
 
-pub mod answer;
-pub mod asker;
-pub mod client;
+pub mod client_address;
+pub mod cross_site;
 pub mod input;
-pub mod newest;
-pub mod origin;
+pub mod latest;
+pub mod pending_reply;
+pub mod point;
 pub mod problem;
-pub mod rate;
+pub mod rate_limit;
+pub mod readiness;
+pub mod responses;
 pub mod route;
-pub mod single;
 pub mod submit;
-pub mod watch;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -24,24 +24,24 @@ use ipnet::IpNet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::batch_queue::{self, BatchProcessor, BatchQueue};
 use crate::http::head::Head;
-use crate::http::{Body, Refusal, Reply, Request, Responder, Service, Turn};
-use crate::key::Key;
-use crate::lane::{self, Lane, Work};
+use crate::http::{Body, PollPermit, Request, RequestError, Responder, Response, Service};
+use crate::idempotency_key::IdempotencyKey;
+use crate::lifecycle::Lifecycle;
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::page::Pages;
-use crate::phase::Phase;
-use crate::store::Seat;
-use asker::Asker;
+use crate::store::Client;
 use input::{Start, Submitted};
-use newest::{Newest, Read};
+use latest::{LatestReads, ReadJob};
+use pending_reply::PendingReply;
+use point::{PointOp, PointOps};
 use problem::Problem;
-use rate::Rate;
+use rate_limit::RateLimiter;
+use readiness::Readiness;
 use route::Route;
-use single::{Single, Singles};
-use submit::{Form, Submit, Submits};
-use watch::Watch;
+use submit::{Endpoint, InsertBatches, InsertJob};
 
 /// What a board is like.
 pub struct Settings {
@@ -62,44 +62,44 @@ pub struct Settings {
     /// Bytes that may wait in a lane.
     pub queue_bytes: usize,
     /// How long a request may wait in a lane.
-    pub patience: Duration,
+    pub max_queue_wait: Duration,
 }
 
 /// The leaders that the lanes may have together; two workers more are never taken by the database.
 pub const LEADERS: usize = 5;
 
-/// The seats of the lanes.
-pub struct Seats {
+/// The clients of the lanes.
+pub struct Clients {
     /// One for the newest messages.
-    pub newest: Seat,
+    pub newest: Client,
     /// One for submits.
-    pub submit: Seat,
+    pub submit: Client,
     /// Two for everything else.
-    pub singles: [Seat; 2],
+    pub singles: [Client; 2],
     /// One for readiness.
-    pub watch: Seat,
+    pub watch: Client,
 }
 
 /// The board.
 pub struct Board {
     pages: Arc<Pages>,
-    phase: Arc<Phase>,
+    lifecycle: Arc<Lifecycle>,
     max_chars: usize,
     admin_token: Option<[u8; 32]>,
     trusted_proxies: Vec<IpNet>,
-    rate: Option<Rate>,
-    newest: Lane<Newest>,
-    submits: Lane<Submits>,
-    singles: Lane<Singles>,
-    watch: Lane<Watch>,
+    rate: Option<RateLimiter>,
+    newest: BatchQueue<LatestReads>,
+    submits: BatchQueue<InsertBatches>,
+    singles: BatchQueue<PointOps>,
+    watch: BatchQueue<Readiness>,
 }
 
 /// What is to be done for a request.
 enum Plan {
-    Answer(Reply),
-    Newest(Read),
-    Submit(Submit),
-    Single(Single),
+    Answer(Response),
+    Newest(ReadJob),
+    Submit(InsertJob),
+    Point(PointOp),
     Probe,
 }
 
@@ -120,61 +120,71 @@ struct VersionJson {
 }
 
 impl Board {
-    /// A board whose lanes use `seats`, and which answers by `phase`.
-    pub fn new(settings: Settings, seats: Seats, phase: Arc<Phase>) -> Board {
+    /// A board whose lanes use `clients`, and which answers by `lifecycle`.
+    pub fn new(settings: Settings, clients: Clients, lifecycle: Arc<Lifecycle>) -> Board {
         let pages = Arc::new(Pages::new(&settings.title, &settings.host, settings.max_chars));
-        let limits = |batch_jobs| lane::Limits {
+        let limits = |batch_jobs| batch_queue::Limits {
             queue_jobs: settings.queue_requests,
             queue_bytes: settings.queue_bytes,
             batch_jobs,
             batch_bytes: BATCH_BYTES,
-            patience: settings.patience,
+            max_queue_wait: settings.max_queue_wait,
         };
         Board {
-            phase,
+            lifecycle,
             max_chars: settings.max_chars,
             // Compared as hashes, so that the time it takes says nothing of where two tokens differ.
             admin_token: settings.admin_token.map(|token| Sha256::digest(token).into()),
             trusted_proxies: settings.trusted_proxies,
-            rate: settings.rate_limit.map(Rate::new),
-            newest: Lane::new("newest", Newest::new(Arc::clone(&pages)), vec![seats.newest], limits(BATCH_JOBS)),
-            submits: Lane::new("submit", Submits::new(Arc::clone(&pages)), vec![seats.submit], limits(BATCH_JOBS)),
-            singles: Lane::new("other", Singles::new(Arc::clone(&pages)), seats.singles.into(), limits(1)),
-            watch: Lane::new("watch", Watch::default(), vec![seats.watch], limits(usize::MAX)),
+            rate: settings.rate_limit.map(RateLimiter::new),
+            newest: BatchQueue::new(
+                "latest",
+                LatestReads::new(Arc::clone(&pages)),
+                vec![clients.newest],
+                limits(BATCH_JOBS),
+            ),
+            submits: BatchQueue::new(
+                "insert",
+                InsertBatches::new(Arc::clone(&pages)),
+                vec![clients.submit],
+                limits(BATCH_JOBS),
+            ),
+            singles: BatchQueue::new("point", PointOps::new(Arc::clone(&pages)), clients.singles.into(), limits(1)),
+            watch: BatchQueue::new("readiness", Readiness::default(), vec![clients.watch], limits(usize::MAX)),
             pages,
         }
     }
 
     fn plan(&self, route: Route, request: &Request, html: bool) -> Result<Plan, Problem> {
         match route {
-            Route::Live => Ok(Plan::Answer(answer::text(200, &[], "alive"))),
+            Route::Live => Ok(Plan::Answer(responses::text(200, &[], "alive"))),
             Route::Ready => Ok(self.readiness().map_or(Plan::Probe, Plan::Answer)),
             Route::Version => Ok(Plan::Answer(version())),
             Route::Metrics => Ok(Plan::Answer(metrics())),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
             Route::Icon => Ok(Plan::Answer(file(FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
-            Route::Options(allow) => Ok(Plan::Answer(Reply::new(204, &[("Allow", allow)], Body::Empty))),
+            Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),
             Route::Page => self.page(request),
             Route::List => self.list(request),
-            Route::Show(id) => self.with_database(Plan::Single(Single::Show(id))),
+            Route::Show(id) => self.with_database(Plan::Point(PointOp::Show(id))),
             Route::Submit => Ok(self.submit_form(request, html)),
-            Route::Create => self.submit(request, &input::submitted(request, "message", true)?, Form::Create),
+            Route::Create => self.submit(request, &input::submitted(request, "message", true)?, Endpoint::Api),
             Route::Replace(id) => {
                 self.admit_editor(request)?;
                 let text = NewMessage::parse(&input::submitted(request, "message", true)?.text, self.max_chars)?;
-                self.with_database(Plan::Single(Single::Replace(id, text)))
+                self.with_database(Plan::Point(PointOp::Replace(id, text)))
             }
             Route::Remove(id) => {
                 self.admit_editor(request)?;
-                self.with_database(Plan::Single(Single::Remove(id)))
+                self.with_database(Plan::Point(PointOp::Remove(id)))
             }
         }
     }
 
     fn page(&self, request: &Request) -> Result<Plan, Problem> {
         let plan = match input::window(request.head.query())?.start {
-            Start::Newest => Plan::Newest(Read::Page),
-            Start::Before(id) => Plan::Single(Single::Page(id)),
+            Start::Newest => Plan::Newest(ReadJob::Page),
+            Start::Before(id) => Plan::Point(PointOp::Page(id)),
             Start::After(_) => {
                 return Err(Problem::InvalidParameter("The page is read from its newest message, or before one."));
             }
@@ -185,10 +195,10 @@ impl Board {
     fn list(&self, request: &Request) -> Result<Plan, Problem> {
         let window = input::window(request.head.query())?;
         self.with_database(match window.start {
-            Start::Newest => Plan::Newest(Read::List(window.limit)),
-            Start::Before(id) => Plan::Single(Single::Before(id, window.limit)),
-            Start::After(id) if self.newest.work().reaches(id) => Plan::Newest(Read::After(id, window.limit)),
-            Start::After(id) => Plan::Single(Single::After(id, window.limit)),
+            Start::Newest => Plan::Newest(ReadJob::List(window.limit)),
+            Start::Before(id) => Plan::Point(PointOp::Before(id, window.limit)),
+            Start::After(id) if self.newest.work().reaches(id) => Plan::Newest(ReadJob::After(id, window.limit)),
+            Start::After(id) => Plan::Point(PointOp::After(id, window.limit)),
         })
     }
 
@@ -196,7 +206,7 @@ impl Board {
     fn submit_form(&self, request: &Request, html: bool) -> Plan {
         let submitted = input::submitted(request, "new_message", false);
         let plan = match &submitted {
-            Ok(submitted) => self.submit(request, submitted, Form::Submit),
+            Ok(submitted) => self.submit(request, submitted, Endpoint::Form),
             Err(problem) => Err(problem.clone()),
         };
         plan.unwrap_or_else(|problem| {
@@ -205,28 +215,29 @@ impl Board {
                 Ok(sent) if html && problem != Problem::CrossSite => {
                     submit::returned(&self.pages, &sent.text, sent.key.as_deref(), &problem)
                 }
-                Ok(_) | Err(_) => answer::problem(&self.pages, &problem, html),
+                Ok(_) | Err(_) => responses::problem(&self.pages, &problem, html),
             })
         })
     }
 
-    fn submit(&self, request: &Request, submitted: &Submitted, form: Form) -> Result<Plan, Problem> {
+    fn submit(&self, request: &Request, submitted: &Submitted, endpoint: Endpoint) -> Result<Plan, Problem> {
         self.admit_writer(request)?;
-        let key = submitted.key.as_deref().map_or_else(|| Ok(Key::fresh()), input::key)?;
+        let key = submitted.key.as_deref().map_or_else(|| Ok(IdempotencyKey::generate()), input::key)?;
         let text = NewMessage::parse(&submitted.text, self.max_chars)?;
-        let plan = self.with_database(Plan::Submit(Submit { text, chosen_key: submitted.key.clone(), key, form }))?;
+        let plan =
+            self.with_database(Plan::Submit(InsertJob { text, chosen_key: submitted.key.clone(), key, endpoint }))?;
         // Last: only what would be stored counts.
         match &self.rate {
             Some(rate) => {
-                let client = client::address(request, &self.trusted_proxies);
-                rate.count(client).map(|()| plan).map_err(Problem::rate_limited)
+                let client = client_address::address(request, &self.trusted_proxies);
+                rate.check(client).map(|()| plan).map_err(Problem::rate_limited)
             }
             None => Ok(plan),
         }
     }
 
     fn admit_writer(&self, request: &Request) -> Result<(), Problem> {
-        match origin::is_cross_site(request, &self.trusted_proxies) {
+        match cross_site::is_cross_site(request, &self.trusted_proxies) {
             true => Err(Problem::CrossSite),
             false => Ok(()),
         }
@@ -246,7 +257,7 @@ impl Board {
     }
 
     fn with_database(&self, plan: Plan) -> Result<Plan, Problem> {
-        match (self.phase.is_open(), self.phase.is_ending()) {
+        match (self.lifecycle.is_open(), self.lifecycle.is_ending()) {
             (true, _) => Ok(plan),
             (false, true) => Err(Problem::ShuttingDown),
             (false, false) => Err(Problem::DatabaseUnavailable),
@@ -254,33 +265,36 @@ impl Board {
     }
 
     /// The answer to a probe, where it needs no look at the database.
-    fn readiness(&self) -> Option<Reply> {
-        match (self.phase.is_ending(), self.phase.is_open()) {
-            (true, _) => Some(watch::not_ready("shutting down")),
-            (false, false) => Some(watch::not_ready(&self.phase.waiting_for())),
+    fn readiness(&self) -> Option<Response> {
+        match (self.lifecycle.is_ending(), self.lifecycle.is_open()) {
+            (true, _) => Some(readiness::not_ready("shutting down")),
+            (false, false) => Some(readiness::not_ready(&self.lifecycle.waiting_for())),
             (false, true) => self.watch.work().shared(),
         }
     }
 
     /// Leads `lane` as long as it is due. Another worker is called for whatever else is due by now.
-    fn lead<W: Work>(&self, lane: &Lane<W>, turn: &mut Turn<'_>) {
-        let mut due = lane.due();
-        if due.is_some() && self.is_due() {
-            turn.call();
+    fn lead<W: BatchProcessor>(&self, lane: &BatchQueue<W>, permit: &mut PollPermit<'_>) {
+        let mut due = lane.try_lead();
+        if due.is_some() && self.has_ready_batch() {
+            permit.call();
         }
-        while let Some(lead) = due {
-            turn.leave(lead.expected());
-            let done = lead.run();
-            turn.come_back();
-            due = done.report();
+        while let Some(leader) = due {
+            permit.leave(leader.expected());
+            let executed = leader.execute();
+            permit.come_back();
+            due = executed.reply();
         }
     }
 
-    fn is_due(&self) -> bool {
-        self.newest.is_due() || self.submits.is_due() || self.singles.is_due() || self.watch.is_due()
+    fn has_ready_batch(&self) -> bool {
+        self.newest.has_ready_batch()
+            || self.submits.has_ready_batch()
+            || self.singles.has_ready_batch()
+            || self.watch.has_ready_batch()
     }
 
-    fn asset(&self, name: &str) -> Result<Reply, Problem> {
+    fn asset(&self, name: &str) -> Result<Response, Problem> {
         let asset = self.pages.asset(name).ok_or(Problem::NotFound)?;
         Ok(file(FOR_EVER, asset.content_type, asset.content))
     }
@@ -291,51 +305,51 @@ impl Service for Board {
         let html = input::accepts_html(&request.head);
         let route = Route::find(&request.head.method, request.head.path());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
-        responder.describe(template, client::address(&request, &self.trusted_proxies));
+        responder.describe(template, client_address::address(&request, &self.trusted_proxies));
         let plan = route.and_then(|route| self.plan(route, &request, html));
         drop(request);
-        let asker = |responder| Asker::new(responder, Arc::clone(&self.pages), html);
+        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), html);
         let full = match plan {
             Ok(Plan::Answer(reply)) => return responder.answer(reply),
-            Err(problem) => return asker(responder).refuse(&problem),
-            Ok(Plan::Newest(read)) => self.newest.enter((asker(responder), read), JOB_BYTES).err().map(|job| job.0),
-            Ok(Plan::Single(single)) => {
-                let bytes = JOB_BYTES + if let Single::Replace(_, text) = &single { text.as_str().len() } else { 0 };
-                self.singles.enter((asker(responder), single), bytes).err().map(|job| job.0)
+            Err(problem) => return pending(responder).refuse(&problem),
+            Ok(Plan::Newest(read)) => self.newest.push((pending(responder), read), JOB_BYTES).err().map(|job| job.0),
+            Ok(Plan::Point(single)) => {
+                let bytes = JOB_BYTES + if let PointOp::Replace(_, text) = &single { text.as_str().len() } else { 0 };
+                self.singles.push((pending(responder), single), bytes).err().map(|job| job.0)
             }
             Ok(Plan::Submit(submit)) => {
                 let bytes = JOB_BYTES + submit.text.as_str().len();
-                self.submits.enter((asker(responder), submit), bytes).err().map(|job| job.0)
+                self.submits.push((pending(responder), submit), bytes).err().map(|job| job.0)
             }
-            Ok(Plan::Probe) => self.watch.enter(responder, JOB_BYTES).err().map(asker),
+            Ok(Plan::Probe) => self.watch.push(responder, JOB_BYTES).err().map(pending),
         };
-        if let Some(asker) = full {
-            asker.refuse(&Problem::Overloaded);
+        if let Some(pending) = full {
+            pending.refuse(&Problem::Overloaded);
         }
     }
 
-    fn settle(&self, turn: &mut Turn<'_>) {
-        self.lead(&self.newest, turn);
-        self.lead(&self.submits, turn);
-        self.lead(&self.singles, turn);
-        self.lead(&self.watch, turn);
+    fn run_queued(&self, permit: &mut PollPermit<'_>) {
+        self.lead(&self.newest, permit);
+        self.lead(&self.submits, permit);
+        self.lead(&self.singles, permit);
+        self.lead(&self.watch, permit);
     }
 
-    fn refuse(&self, refusal: Refusal, head: Option<&Head>) -> Reply {
-        answer::problem(&self.pages, &Problem::from(refusal), head.is_some_and(input::accepts_html))
+    fn refuse(&self, refusal: RequestError, head: Option<&Head>) -> Response {
+        responses::problem(&self.pages, &Problem::from(refusal), head.is_some_and(input::accepts_html))
     }
 }
 
-fn version() -> Reply {
+fn version() -> Response {
     let commit = option_env!("TWOTIER_COMMIT").filter(|commit| !commit.is_empty());
-    answer::json(200, &[], &VersionJson { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), commit })
+    responses::json(200, &[], &VersionJson { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), commit })
 }
 
-fn metrics() -> Reply {
-    let headers = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8"), answer::NO_STORE];
-    Reply::new(200, &headers, Body::whole(METRICS.text()))
+fn metrics() -> Response {
+    let headers = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8"), responses::NO_STORE];
+    Response::new(200, &headers, Body::whole(METRICS.text()))
 }
 
-fn file(cache: (&str, &str), content_type: &str, content: &'static str) -> Reply {
-    Reply::new(200, &[("Content-Type", content_type), cache], Body::whole(content))
+fn file(cache: (&str, &str), content_type: &str, content: &'static str) -> Response {
+    Response::new(200, &[("Content-Type", content_type), cache], Body::whole(content))
 }

@@ -3,16 +3,16 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::http::Refusal;
-use crate::lane::Away;
-use crate::message::Invalid;
+use crate::batch_queue::RejectReason;
+use crate::http::RequestError;
+use crate::message::InvalidMessage;
 use crate::store;
 
 /// An answer that is an error. What it says is for the client; the cause of a 5xx goes to the log alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// The text is not a message.
-    Message(Invalid),
+    Message(InvalidMessage),
     /// A field is not there.
     MissingField(&'static str),
     /// The body is not the JSON that is expected.
@@ -100,9 +100,9 @@ impl Problem {
     /// The code, for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Problem::Message(Invalid::Empty) => "empty_message",
-            Problem::Message(Invalid::TooLong(_)) => "message_too_long",
-            Problem::Message(Invalid::ControlCharacter) => "invalid_message",
+            Problem::Message(InvalidMessage::Empty) => "empty_message",
+            Problem::Message(InvalidMessage::TooLong(_)) => "message_too_long",
+            Problem::Message(InvalidMessage::ControlCharacter) => "invalid_message",
             Problem::MissingField(_) => "missing_field",
             Problem::InvalidJson(_) => "invalid_json",
             Problem::InvalidParameter(_) => "invalid_parameter",
@@ -178,34 +178,34 @@ impl Problem {
     }
 }
 
-impl From<Invalid> for Problem {
-    fn from(invalid: Invalid) -> Problem {
+impl From<InvalidMessage> for Problem {
+    fn from(invalid: InvalidMessage) -> Problem {
         Problem::Message(invalid)
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Problem {
+impl From<RequestError> for Problem {
+    fn from(refusal: RequestError) -> Problem {
         match refusal {
-            Refusal::Malformed(words) => Problem::BadRequest(words),
-            Refusal::TimedOut => Problem::RequestTimeout,
-            Refusal::BodyTooLarge => Problem::BodyTooLarge,
-            Refusal::TargetTooLong => Problem::TargetTooLong,
-            Refusal::HeaderTooLarge => Problem::HeaderTooLarge,
-            Refusal::ExpectationFailed => Problem::ExpectationFailed,
-            Refusal::UnknownTransferCoding => Problem::NotImplemented,
-            Refusal::UnsupportedVersion => Problem::VersionNotSupported,
-            Refusal::Overloaded => Problem::Overloaded,
-            Refusal::Unanswered => Problem::Internal,
+            RequestError::Malformed(words) => Problem::BadRequest(words),
+            RequestError::TimedOut => Problem::RequestTimeout,
+            RequestError::BodyTooLarge => Problem::BodyTooLarge,
+            RequestError::TargetTooLong => Problem::TargetTooLong,
+            RequestError::HeaderTooLarge => Problem::HeaderTooLarge,
+            RequestError::ExpectationFailed => Problem::ExpectationFailed,
+            RequestError::UnknownTransferCoding => Problem::NotImplemented,
+            RequestError::UnsupportedVersion => Problem::VersionNotSupported,
+            RequestError::Overloaded => Problem::Overloaded,
+            RequestError::HandlerDropped => Problem::Internal,
         }
     }
 }
 
-impl From<Away> for Problem {
-    fn from(why: Away) -> Problem {
+impl From<RejectReason> for Problem {
+    fn from(why: RejectReason) -> Problem {
         match why {
-            Away::Outage => Problem::DatabaseUnavailable,
-            Away::Late => Problem::Overloaded,
+            RejectReason::BackendDown => Problem::DatabaseUnavailable,
+            RejectReason::QueueTimeout => Problem::Overloaded,
         }
     }
 }

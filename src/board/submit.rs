@@ -6,53 +6,53 @@ use std::time::Duration;
 use log::{error, warn};
 use serde::Serialize;
 
-use super::answer::{self, MessageJson};
-use super::asker::Asker;
+use super::pending_reply::PendingReply;
 use super::problem::Problem;
-use crate::http::{Body, Reply};
-use crate::key::{self, Key};
-use crate::lane::{Away, Verdict, Work};
+use super::responses::{self, MessageJson};
+use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
+use crate::http::{Body, Response};
+use crate::idempotency_key::{self, IdempotencyKey};
 use crate::message::{Message, NewMessage};
-use crate::page::{Pages, Returned};
-use crate::store::{Error, NewRow, Outcome, Seat};
+use crate::page::{FormValues, Pages};
+use crate::store::{Client, Error, NewRow, Outcome};
 
 /// The work of the lane.
-pub struct Submits {
+pub struct InsertBatches {
     pages: Arc<Pages>,
 }
 
 /// A message that somebody wants stored.
-pub struct Submit {
+pub struct InsertJob {
     /// The text.
     pub text: NewMessage,
     /// The key as the client sent it, if it did.
     pub chosen_key: Option<String>,
     /// What the row will have.
-    pub key: Key,
+    pub key: IdempotencyKey,
     /// How it was asked for.
-    pub form: Form,
+    pub endpoint: Endpoint,
 }
 
 /// The shape of the request, and so of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum Endpoint {
     /// `POST /submit`.
-    Submit,
+    Form,
     /// `POST /messages`.
-    Create,
+    Api,
 }
 
 /// The answers to one batch. What many of them share is printed once.
 struct Answers<'a> {
     pages: &'a Pages,
     /// To a program that sent the form.
-    program: Reply,
+    program: Response,
 }
 
 /// A batch that was stored, or failed, and is not answered yet.
-pub struct Done {
+pub struct InsertOutcome {
     /// By key; those with one key in the order in which they came.
-    jobs: Vec<(Asker, Submit)>,
+    jobs: Vec<(PendingReply, InsertJob)>,
     /// What became of each key, and how many jobs have it.
     outcomes: Vec<(Outcome, usize)>,
 }
@@ -63,71 +63,78 @@ struct SubmitJson<'a> {
     message: &'a str,
 }
 
-impl Submits {
+impl InsertBatches {
     /// The lane's work.
-    pub fn new(pages: Arc<Pages>) -> Submits {
-        Submits { pages }
+    pub fn new(pages: Arc<Pages>) -> InsertBatches {
+        InsertBatches { pages }
     }
 }
 
 impl Answers<'_> {
     fn new(pages: &Pages) -> Answers<'_> {
-        Answers { pages, program: answer::json_without_value(200, &[]) }
+        Answers { pages, program: responses::json_without_value(200, &[]) }
     }
 
     /// The answer to the person or program that sent `submit`, of which `outcome` became.
-    fn reply(&self, submit: &Submit, outcome: &Outcome, html: bool) -> Reply {
+    fn reply(&self, submit: &InsertJob, outcome: &Outcome, html: bool) -> Response {
         match outcome {
-            Outcome::Stored { id, message: None } => self.stored(submit.form, &as_stored(*id, &submit.text), html),
-            Outcome::Stored { message: Some(message), .. } => self.stored(submit.form, message, html),
+            Outcome::Stored { id, message: None } => self.stored(submit.endpoint, &as_stored(*id, &submit.text), html),
+            Outcome::Stored { message: Some(message), .. } => self.stored(submit.endpoint, message, html),
             Outcome::Replayed(message) => {
-                self.stored(submit.form, message, html).with_line("Idempotency-Replayed", "true")
+                self.stored(submit.endpoint, message, html).with_header("Idempotency-Replayed", "true")
             }
             Outcome::KeyReused(_) => refusal(self.pages, submit, &Problem::KeyReused, html),
             Outcome::Failed(cause) => refusal(self.pages, submit, &Problem::from(cause), html),
         }
     }
 
-    fn stored(&self, form: Form, message: &Message, html: bool) -> Reply {
-        match form {
-            Form::Submit if html => Reply::new(303, &[("Location", "/"), ("Cache-Control", "no-store")], Body::Empty),
-            Form::Submit => {
-                let stored = SubmitJson { id: message.id, message: &message.text };
-                self.program.clone().with_body(answer::json_body(&stored))
+    fn stored(&self, endpoint: Endpoint, message: &Message, html: bool) -> Response {
+        match endpoint {
+            Endpoint::Form if html => {
+                Response::new(303, &[("Location", "/"), ("Cache-Control", "no-store")], Body::Empty)
             }
-            Form::Create => {
+            Endpoint::Form => {
+                let stored = SubmitJson { id: message.id, message: &message.text };
+                self.program.clone().with_body(responses::json_body(&stored))
+            }
+            Endpoint::Api => {
                 let location = format!("/messages/{}", message.id);
-                answer::json(201, &[("Location", &location)], &MessageJson::from(message))
+                responses::json(201, &[("Location", &location)], &MessageJson::from(message))
             }
         }
     }
 }
 
-impl Work for Submits {
-    type Job = (Asker, Submit);
-    type Seat = Seat;
-    type Done = Done;
+impl BatchProcessor for InsertBatches {
+    type Job = (PendingReply, InsertJob);
+    type Connection = Client;
+    type Outcome = InsertOutcome;
 
-    fn run(&self, seat: &mut Seat, mut jobs: Vec<(Asker, Submit)>, waited: Duration) -> (Done, Verdict) {
-        seat.begin(waited);
+    fn execute(
+        &self,
+        client: &mut Client,
+        mut jobs: Vec<(PendingReply, InsertJob)>,
+        waited: Duration,
+    ) -> (InsertOutcome, BackendState) {
+        client.begin(waited);
         // By key: writers that meet take their locks in the same order. The sort is stable, so that the first of two with
         // one key is the one that came first.
         jobs.sort_by_key(|(_, submit)| submit.key);
-        let groups: Vec<&[(Asker, Submit)]> = jobs.chunk_by(|a, b| a.1.key == b.1.key).collect();
+        let groups: Vec<&[(PendingReply, InsertJob)]> = jobs.chunk_by(|a, b| a.1.key == b.1.key).collect();
         let rows: Vec<NewRow<'_>> = groups
             .iter()
             .map(|group| {
-                let full = group.iter().any(|(_, submit)| submit.form == Form::Create);
+                let full = group.iter().any(|(_, submit)| submit.endpoint == Endpoint::Api);
                 let first = &group[0].1;
                 NewRow { key: first.key, text: &first.text, key_is_ours: first.chosen_key.is_none(), full }
             })
             .collect();
-        let outcomes: Vec<_> = seat.insert(&rows).into_iter().zip(groups.iter().map(|group| group.len())).collect();
-        let verdict = Verdict::outage_if(outcomes.iter().filter_map(|o| o.0.failure()).any(Error::is_outage));
-        (Done { jobs, outcomes }, verdict)
+        let outcomes: Vec<_> = client.insert(&rows).into_iter().zip(groups.iter().map(|group| group.len())).collect();
+        let verdict = BackendState::outage_if(outcomes.iter().filter_map(|o| o.0.failure()).any(Error::is_outage));
+        (InsertOutcome { jobs, outcomes }, verdict)
     }
 
-    fn report(&self, Done { jobs, outcomes }: Done) {
+    fn reply(&self, InsertOutcome { jobs, outcomes }: InsertOutcome) {
         if let Some(cause) = outcomes.iter().find_map(|(outcome, _)| outcome.failure()) {
             let failed = outcomes.iter().filter(|(outcome, _)| outcome.failure().is_some()).count();
             error!("storing {failed} of {} messages failed: {cause}", outcomes.len());
@@ -136,22 +143,22 @@ impl Work for Submits {
         let mut jobs = jobs.into_iter();
         for (mut outcome, size) in outcomes {
             let mut first_text = None;
-            for (asker, submit) in jobs.by_ref().take(size) {
+            for (pending, submit) in jobs.by_ref().take(size) {
                 if let Some(first) = &first_text {
                     outcome = repeated(outcome, first, &submit.text);
                 }
-                let reply = answers.reply(&submit, &outcome, asker.html);
-                asker.answer(reply);
+                let reply = answers.reply(&submit, &outcome, pending.html);
+                pending.answer(reply);
                 first_text.get_or_insert(submit.text);
             }
         }
     }
 
-    fn turn_away(&self, jobs: Vec<(Asker, Submit)>, why: Away) {
-        warn!("{} submits that were waiting are turned away: {why:?}", jobs.len());
-        for (asker, submit) in jobs {
-            let reply = refusal(&self.pages, &submit, &Problem::from(why), asker.html);
-            asker.answer(reply);
+    fn reject(&self, jobs: Vec<(PendingReply, InsertJob)>, why: RejectReason) {
+        warn!("{} submits that were waiting are rejected: {why:?}", jobs.len());
+        for (pending, submit) in jobs {
+            let reply = refusal(&self.pages, &submit, &Problem::from(why), pending.html);
+            pending.answer(reply);
         }
     }
 }
@@ -174,18 +181,18 @@ fn as_stored(id: u64, text: &NewMessage) -> Message {
     Message { id, text: text.as_str().to_owned(), created_at: None, edited_at: None }
 }
 
-fn refusal(pages: &Pages, submit: &Submit, problem: &Problem, html: bool) -> Reply {
-    match submit.form {
-        Form::Submit if html => returned(pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem),
-        Form::Submit | Form::Create => answer::problem(pages, problem, html),
+fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, html: bool) -> Response {
+    match submit.endpoint {
+        Endpoint::Form if html => returned(pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem),
+        Endpoint::Form | Endpoint::Api => responses::problem(pages, problem, html),
     }
 }
 
 /// The form with the text kept. It keeps the key too, so that sending it again stores it once; but for a key that belongs
 /// to another message.
-pub fn returned(pages: &Pages, text: &str, chosen_key: Option<&str>, problem: &Problem) -> Reply {
-    let fresh = key::fresh_text();
+pub fn returned(pages: &Pages, text: &str, chosen_key: Option<&str>, problem: &Problem) -> Response {
+    let fresh = idempotency_key::generate_text();
     let key = chosen_key.filter(|_| !matches!(problem, Problem::KeyReused | Problem::InvalidKey(_))).unwrap_or(&fresh);
-    let page = pages.returned_form(&Returned { text, key, problem: &problem.message() });
-    answer::html(problem.status(), problem.header().as_slice(), Body::whole(page))
+    let page = pages.returned_form(&FormValues { text, key, problem: &problem.message() });
+    responses::html(problem.status(), problem.header().as_slice(), Body::whole(page))
 }

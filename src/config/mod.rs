@@ -11,11 +11,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use log::LevelFilter;
 
-use crate::logging::Form;
-use crate::message::CEILING_CHARS;
+use crate::logging::LogFormat;
+use crate::message::MAX_MESSAGE_CHARS_MAX;
 use crate::store::{Account, Encryption, Host};
 use source::Source;
-pub use source::{Environment, Wrong};
+pub use source::{Environment, SettingError};
 
 /// A variable that can be set.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Threads.
     pub workers: usize,
-    /// Turns on editing and deleting.
+    /// PollPermits on editing and deleting.
     pub admin_token: Option<String>,
     /// Submits a minute for one client.
     pub rate_limit: Option<NonZeroU32>,
@@ -114,7 +114,7 @@ pub struct Config {
     /// What is logged.
     pub log_level: LevelFilter,
     /// How it looks.
-    pub log_form: Form,
+    pub log_format: LogFormat,
     /// What a person should know of how the settings were read.
     pub notes: Vec<String>,
     /// Every setting with the value in force, secrets masked.
@@ -128,7 +128,7 @@ const PAUSE_RANGE: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3
 
 impl Config {
     /// Reads all settings, or says all that is wrong with them.
-    pub fn read(environment: &Environment) -> Result<Config, Vec<Wrong>> {
+    pub fn read(environment: &Environment) -> Result<Config, Vec<SettingError>> {
         let mut source = Source::new(environment);
         let s = &mut source;
         let (hosts, account) = database(s);
@@ -142,7 +142,7 @@ impl Config {
             bind: bind(s),
             port: port(s),
             max_message_chars: s.required("MAX_MESSAGE_CHARS", "a number from 1 to 5000", |v| {
-                value::number(v, 1, CEILING_CHARS as u64)
+                value::number(v, 1, MAX_MESSAGE_CHARS_MAX as u64)
             }),
             max_connections: s
                 .required("MAX_CONNECTIONS", "a number from 1 to 1000000", |v| value::number(v, 1, 1_000_000)),
@@ -166,7 +166,7 @@ impl Config {
                 .unwrap_or_default(),
             page_title: s.required("PAGE_TITLE", "text", |v| Some(v.to_owned())),
             log_level: s.required("LOG_LEVEL", "error, warn, info, debug or trace", value::level),
-            log_form: s.required("LOG_FORMAT", "text or json", value::form),
+            log_format: s.required("LOG_FORMAT", "text or json", value::form),
             notes: Vec::new(),
             shown: Vec::new(),
         };
@@ -175,7 +175,7 @@ impl Config {
     }
 
     /// Where the server of this environment listens; for a health check, which needs no more.
-    pub fn listening(environment: &Environment) -> Result<SocketAddr, Vec<Wrong>> {
+    pub fn listening(environment: &Environment) -> Result<SocketAddr, Vec<SettingError>> {
         let mut source = Source::new(environment);
         let address = SocketAddr::new(bind(&mut source), port(&mut source));
         let (_, _, mut wrong) = source.finish();
@@ -372,8 +372,11 @@ mod tests {
 
     #[test]
     fn the_log_has_two_forms() {
-        let form = |value: &str| with(&[("LOG_FORMAT", value)]).map(|config| config.log_form);
-        assert_eq!((form("text"), form("json"), form("")), (Ok(Form::Text), Ok(Form::Json), Ok(Form::Text)));
+        let form = |value: &str| with(&[("LOG_FORMAT", value)]).map(|config| config.log_format);
+        assert_eq!(
+            (form("text"), form("json"), form("")),
+            (Ok(LogFormat::Text), Ok(LogFormat::Json), Ok(LogFormat::Text))
+        );
         wrong(&[("LOG_FORMAT", "JSON")], "LOG_FORMAT=JSON: expected text or json");
     }
 

@@ -13,7 +13,7 @@ pub struct Environment {
 
 /// What is wrong with a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wrong {
+pub struct SettingError {
     name: String,
     /// Not there for a secret and for a variable that is not set.
     value: Option<String>,
@@ -25,7 +25,7 @@ pub(super) struct Source<'a> {
     environment: &'a Environment,
     ignored: Vec<&'static str>,
     notes: Vec<String>,
-    wrong: Vec<Wrong>,
+    wrong: Vec<SettingError>,
 }
 
 impl Environment {
@@ -68,7 +68,7 @@ impl<'a> Source<'a> {
         let mut source = Source { environment, ignored: Vec::new(), notes: Vec::new(), wrong: Vec::new() };
         for setting in SETTINGS {
             if let Err(expected) = environment.value(setting.name) {
-                source.wrong.push(Wrong { name: setting.name.to_owned(), value: None, expected });
+                source.wrong.push(SettingError { name: setting.name.to_owned(), value: None, expected });
             }
         }
         source
@@ -109,12 +109,12 @@ impl<'a> Source<'a> {
     /// Notes that the value is wrong.
     pub(super) fn wrong(&mut self, name: &'static str, expected: &str) {
         let value = self.text(name).filter(|_| !find(name).secret);
-        self.wrong.push(Wrong { name: name.to_owned(), value, expected: expected.to_owned() });
+        self.wrong.push(SettingError { name: name.to_owned(), value, expected: expected.to_owned() });
     }
 
     /// Notes that a value is missing.
     pub(super) fn missing(&mut self, name: &'static str, expected: &str) {
-        self.wrong.push(Wrong { name: name.to_owned(), value: None, expected: expected.to_owned() });
+        self.wrong.push(SettingError { name: name.to_owned(), value: None, expected: expected.to_owned() });
     }
 
     /// Treats a variable as unset from here on.
@@ -124,7 +124,7 @@ impl<'a> Source<'a> {
     }
 
     /// Notes, every setting as a person may see it, and what is wrong.
-    pub(super) fn finish(self) -> (Vec<String>, Vec<(&'static str, String)>, Vec<Wrong>) {
+    pub(super) fn finish(self) -> (Vec<String>, Vec<(&'static str, String)>, Vec<SettingError>) {
         let show = |setting: &Setting| match (self.text(setting.name), setting.secret) {
             (Some(_), true) => "(set, not shown)".to_owned(),
             (Some(value), false) => value,
@@ -144,14 +144,14 @@ fn find(name: &'static str) -> &'static Setting {
     SETTINGS.iter().find(|setting| setting.name == name).unwrap_or(NONE)
 }
 
-impl Wrong {
+impl SettingError {
     /// Whether it concerns this variable.
     pub(super) fn is_about(&self, name: &str) -> bool {
         self.name == name
     }
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
             Some(value) => write!(f, "{}={value}: expected {}", self.name, self.expected),

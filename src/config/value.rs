@@ -12,7 +12,7 @@ use log::LevelFilter;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::logging::Form;
+use crate::logging::LogFormat;
 use crate::store::{Account, Encryption, Host};
 
 const QUEUE_BYTES_RANGE: (u64, u64) = (64 * 1024, 4 * 1024 * 1024 * 1024);
@@ -59,10 +59,10 @@ pub(super) fn queue_bytes(text: &str) -> Option<usize> {
 }
 
 /// How the log looks.
-pub(super) fn form(text: &str) -> Option<Form> {
+pub(super) fn form(text: &str) -> Option<LogFormat> {
     match text {
-        "text" => Some(Form::Text),
-        "json" => Some(Form::Json),
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
         _ => None,
     }
 }

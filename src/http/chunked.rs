@@ -3,7 +3,7 @@
 //! Chunk extensions and trailers are read and dropped. Strict where leniency would let two servers disagree on where a
 //! request ends: no bare LF, no sign, no space before the size.
 
-use super::Refusal;
+use super::RequestError;
 use super::head::is_token_byte;
 
 /// The longest size line or trailer line.
@@ -41,7 +41,7 @@ impl Decoder {
     }
 
     /// Takes what it can from the front of `input`; the body, once it is whole.
-    pub fn feed(&mut self, input: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Refusal> {
+    pub fn feed(&mut self, input: &mut Vec<u8>) -> Result<Option<Vec<u8>>, RequestError> {
         let mut used = 0;
         let whole = loop {
             let rest = &input[used..];
@@ -51,7 +51,7 @@ impl Decoder {
                     let size = chunk_size(line)?;
                     used += line.len() + 2;
                     if size > self.max_body - self.body.len() {
-                        return Err(Refusal::BodyTooLarge);
+                        return Err(RequestError::BodyTooLarge);
                     }
                     self.state = if size == 0 { State::Trailer(0) } else { State::Data(size) };
                 }
@@ -67,7 +67,7 @@ impl Decoder {
                 }
                 State::DataEnd => {
                     if !b"\r\n".starts_with(&rest[..rest.len().min(2)]) {
-                        return Err(Refusal::Malformed("A chunk is longer than its size."));
+                        return Err(RequestError::Malformed("A chunk is longer than its size."));
                     }
                     if rest.len() < 2 {
                         break false;
@@ -82,11 +82,11 @@ impl Decoder {
                         break true;
                     }
                     if count == MAX_TRAILERS {
-                        return Err(Refusal::HeaderTooLarge);
+                        return Err(RequestError::HeaderTooLarge);
                     }
                     // What is no header is the next request, behind a body whose last empty line is missing.
                     if !is_field(line) {
-                        return Err(Refusal::Malformed("A trailer is not a header."));
+                        return Err(RequestError::Malformed("A trailer is not a header."));
                     }
                     self.state = State::Trailer(count + 1);
                 }
@@ -98,14 +98,14 @@ impl Decoder {
 }
 
 /// The line that `rest` begins with, without its CRLF, or nothing while it is not whole.
-fn line(rest: &[u8]) -> Result<Option<&[u8]>, Refusal> {
+fn line(rest: &[u8]) -> Result<Option<&[u8]>, RequestError> {
     let window = &rest[..rest.len().min(MAX_LINE)];
     let Some(end) = window.iter().position(|b| *b == b'\n') else {
-        return if window.len() == MAX_LINE { Err(Refusal::HeaderTooLarge) } else { Ok(None) };
+        return if window.len() == MAX_LINE { Err(RequestError::HeaderTooLarge) } else { Ok(None) };
     };
-    let line = window[..end].strip_suffix(b"\r").ok_or(Refusal::Malformed("A chunk's line ends without CR."))?;
+    let line = window[..end].strip_suffix(b"\r").ok_or(RequestError::Malformed("A chunk's line ends without CR."))?;
     if line.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
-        return Err(Refusal::Malformed("A chunk's line holds a control character."));
+        return Err(RequestError::Malformed("A chunk's line holds a control character."));
     }
     Ok(Some(line))
 }
@@ -116,14 +116,14 @@ fn is_field(line: &[u8]) -> bool {
     name.is_some_and(|end| end > 0 && line[end] == b':')
 }
 
-fn chunk_size(line: &[u8]) -> Result<usize, Refusal> {
+fn chunk_size(line: &[u8]) -> Result<usize, RequestError> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     let after = line[digits..].trim_ascii_start();
     if digits == 0 || !(after.is_empty() || after.starts_with(b";")) {
-        return Err(Refusal::Malformed("A chunk's size is not a hexadecimal number."));
+        return Err(RequestError::Malformed("A chunk's size is not a hexadecimal number."));
     }
     if digits > MAX_DIGITS {
-        return Err(Refusal::BodyTooLarge);
+        return Err(RequestError::BodyTooLarge);
     }
     Ok(line[..digits].iter().fold(0, |size, digit| size * 16 + char::from(*digit).to_digit(16).unwrap_or(0) as usize))
 }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     /// The body and what is left behind it, once the body is whole.
-    type Decoded = Result<Option<(Vec<u8>, Vec<u8>)>, Refusal>;
+    type Decoded = Result<Option<(Vec<u8>, Vec<u8>)>, RequestError>;
 
     /// Decodes `input` whole and byte by byte; both must agree.
     #[track_caller]
@@ -211,7 +211,7 @@ mod tests {
             "5\rx\nhello\r\n",
         ];
         for input in inputs {
-            assert!(matches!(decode(input.as_bytes()), Err(Refusal::Malformed(_))), "{input:?}");
+            assert!(matches!(decode(input.as_bytes()), Err(RequestError::Malformed(_))), "{input:?}");
         }
     }
 
@@ -219,14 +219,17 @@ mod tests {
     fn sizes_above_the_limit_are_refused_before_their_bytes_arrive() {
         for input in ["15\r\n", "ffffffff\r\n", "ffffffffffffffff\r\n", "10000000000000000\r\n", "000000000000001\r\n"]
         {
-            assert_eq!(decode(input.as_bytes()), Err(Refusal::BodyTooLarge), "{input:?}");
+            assert_eq!(decode(input.as_bytes()), Err(RequestError::BodyTooLarge), "{input:?}");
         }
-        assert_eq!(decode(b"a\r\n0123456789\r\nb\r\n"), Err(Refusal::BodyTooLarge), "all chunks count together");
+        assert_eq!(decode(b"a\r\n0123456789\r\nb\r\n"), Err(RequestError::BodyTooLarge), "all chunks count together");
     }
 
     #[test]
     fn endless_lines_and_trailers_are_refused() {
-        assert_eq!(decode(&[b"5;".as_slice(), &[b'a'; MAX_LINE]].concat()), Err(Refusal::HeaderTooLarge));
-        assert_eq!(decode(&[b"0\r\n".as_slice(), &b"A: b\r\n".repeat(101)].concat()), Err(Refusal::HeaderTooLarge));
+        assert_eq!(decode(&[b"5;".as_slice(), &[b'a'; MAX_LINE]].concat()), Err(RequestError::HeaderTooLarge));
+        assert_eq!(
+            decode(&[b"0\r\n".as_slice(), &b"A: b\r\n".repeat(101)].concat()),
+            Err(RequestError::HeaderTooLarge)
+        );
     }
 }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use tiny_http::Method;
 
-use super::budget::Share;
-use super::closed::Closed;
+use super::close_reason::CloseReason;
 use super::head::{Head, Persistence};
-use super::intake::{Intake, Progress};
+use super::memory_budget::Reservation;
 use super::places::Lease;
-use super::reply::{Reply, Wire};
 use super::request::Request;
-use super::{Limits, Refusal};
+use super::request_reader::{Progress, RequestReader};
+use super::response::{Encoded, Response};
+use super::{Limits, RequestError};
 use crate::metrics::METRICS;
 use crate::system::{Interest, Watched};
 
@@ -27,19 +27,19 @@ const MAX_READS: usize = 8;
 /// How long a client may take to close after its last answer.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// A connection, owned by one thread at a time or parked in the hub.
+/// A connection, owned by one thread at a time or parked in the server.
 pub struct Connection {
     socket: Watched<TcpStream>,
     peer: IpAddr,
-    /// The place in the hub; given back when the connection is dropped.
+    /// The place in the server; given back when the connection is dropped.
     pub(super) lease: Lease,
-    share: Share,
-    intake: Intake,
-    wire: Option<Wire>,
+    share: Reservation,
+    intake: RequestReader,
+    wire: Option<Encoded>,
     stage: Stage,
     answer: Answer,
     deadline: Instant,
-    closed: Closed,
+    closed: CloseReason,
     /// What the system was last asked to tell.
     armed: Option<Interest>,
     /// Nothing that the system has told of is unread.
@@ -79,7 +79,7 @@ pub(super) enum Next {
     /// An answer to this.
     Request(Box<Request>),
     /// An answer to what did not become a request.
-    Refuse(Refusal, Option<Box<Head>>),
+    Refuse(RequestError, Option<Box<Head>>),
     /// An event.
     Wait(Interest),
     /// To be dropped.
@@ -99,7 +99,7 @@ impl Connection {
         socket: Watched<TcpStream>,
         peer: IpAddr,
         lease: Lease,
-        share: Share,
+        share: Reservation,
         limits: &Limits,
     ) -> Connection {
         let now = Instant::now();
@@ -109,12 +109,12 @@ impl Connection {
             peer,
             lease,
             share,
-            intake: Intake::default(),
+            intake: RequestReader::default(),
             wire: None,
             stage: Stage::Idle(now),
             answer: Answer::LAST,
             deadline: now + limits.idle_timeout,
-            closed: Closed::Client,
+            closed: CloseReason::Client,
             armed: None,
             drained: false,
             ended: false,
@@ -134,10 +134,10 @@ impl Connection {
         }
         match self.stage {
             Stage::Lingering(left) => return self.discard(left, scratch),
-            // A client that always has more to read is never parked long enough to be found by the hub.
+            // A client that always has more to read is never parked long enough to be found by the server.
             Stage::Receiving(_) if Instant::now() >= self.deadline => {
-                self.abandon(Closed::RequestTimeout);
-                return Next::Refuse(Refusal::TimedOut, None);
+                self.abandon(CloseReason::RequestTimeout);
+                return Next::Refuse(RequestError::TimedOut, None);
             }
             Stage::Receiving(_) | Stage::Idle(_) | Stage::Sending(_) => {}
         }
@@ -173,7 +173,7 @@ impl Connection {
     /// lines that all answers have and the one that names its request.
     /// `keep` is false when the service is ending. Gives what the connection needs next, which is never a request: the
     /// bytes behind this one are left to the thread that gets its event.
-    pub(super) fn send(&mut self, reply: Reply, [common, id]: [&str; 2], keep: bool) -> Next {
+    pub(super) fn send(&mut self, reply: Response, [common, id]: [&str; 2], keep: bool) -> Next {
         if !keep {
             self.answer.persistence = Persistence::Close;
         }
@@ -182,7 +182,7 @@ impl Connection {
             Persistence::Keep => "",
             Persistence::KeepAndTell => "Connection: keep-alive\r\n",
         };
-        self.wire = Some(reply.into_wire(&[common, id, connection], self.answer.head_only));
+        self.wire = Some(reply.encode(&[common, id, connection], self.answer.head_only));
         self.stage = Stage::Sending(Instant::now());
         match self.flush() {
             Ok(()) if self.intake.is_empty() => Next::Wait(Interest::Read),
@@ -194,7 +194,7 @@ impl Connection {
 
     /// Takes what it holds from the budget of all connections. False when there is not enough left of it.
     pub(super) fn charge(&mut self) -> bool {
-        let outgoing = self.wire.as_ref().map_or(0, Wire::size);
+        let outgoing = self.wire.as_ref().map_or(0, Encoded::size);
         self.share.resize(self.intake.size() + outgoing)
     }
 
@@ -253,22 +253,22 @@ impl Connection {
         }
         match self.stage {
             Stage::Receiving(_) => return Some(Expiry::Refuse),
-            Stage::Idle(_) => self.end(Closed::IdleTimeout),
-            Stage::Sending(_) => self.end(Closed::WriteTimeout),
+            Stage::Idle(_) => self.end(CloseReason::IdleTimeout),
+            Stage::Sending(_) => self.end(CloseReason::WriteTimeout),
             Stage::Lingering(_) => {}
         }
         Some(Expiry::Drop)
     }
 
     /// Gives up what may have arrived of a request, for this reason: what is sent next is the last answer.
-    pub(super) fn abandon(&mut self, reason: Closed) {
+    pub(super) fn abandon(&mut self, reason: CloseReason) {
         self.intake.forget();
         self.answer = Answer::LAST;
         self.end(reason);
     }
 
     /// It is about to be dropped, and for this reason.
-    pub(super) fn end(&mut self, reason: Closed) {
+    pub(super) fn end(&mut self, reason: CloseReason) {
         self.closed = reason;
     }
 
@@ -289,8 +289,8 @@ impl Connection {
             self.socket.shutdown(Shutdown::Write)?;
             self.intake.forget();
             self.stage = Stage::Lingering(MAX_DISCARD);
-            if self.closed == Closed::Client {
-                self.end(Closed::Answered);
+            if self.closed == CloseReason::Client {
+                self.end(CloseReason::Answered);
             }
             self.deadline = now + LINGER;
         }
@@ -318,7 +318,7 @@ impl Connection {
         match self.intake.next() {
             Ok(Progress::More) => None,
             Ok(Progress::Continue) => {
-                self.wire = Some(Wire::go_on());
+                self.wire = Some(Encoded::continue_100());
                 match self.flush() {
                     Ok(()) => None,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Next::Wait(Interest::Write)),

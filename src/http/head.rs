@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use tiny_http::Method;
 
-use super::Refusal;
+use super::RequestError;
 
 /// The most bytes of request line and headers together.
 pub const MAX_HEAD: usize = 16 * 1024;
@@ -70,12 +70,12 @@ pub struct Finder {
 impl Finder {
     /// The length of the head with its empty line, once `input` holds all of it. Empty lines before the request line are
     /// taken out of `input` (RFC 9112, section 2.2).
-    pub fn find(&mut self, input: &mut Vec<u8>) -> Result<Option<usize>, Refusal> {
+    pub fn find(&mut self, input: &mut Vec<u8>) -> Result<Option<usize>, RequestError> {
         let empty_lines = input.chunks_exact(2).take_while(|line| line == b"\r\n").count();
         if empty_lines > 0 {
             self.skipped += empty_lines;
             if self.skipped > MAX_EMPTY_LINES {
-                return Err(Refusal::Malformed("There are too many empty lines before the request."));
+                return Err(RequestError::Malformed("There are too many empty lines before the request."));
             }
             input.drain(..empty_lines * 2);
             (self.line_start, self.scanned) = (0, 0);
@@ -84,11 +84,11 @@ impl Finder {
         if let Some(first) = input.first()
             && !(is_token_byte(*first) || *first == b'\r')
         {
-            return Err(Refusal::Malformed("This is not an HTTP request."));
+            return Err(RequestError::Malformed("This is not an HTTP request."));
         }
         while let Some(at) = input[self.scanned..].iter().position(|b| *b == b'\n').map(|at| at + self.scanned) {
             if at == 0 || input[at - 1] != b'\r' {
-                return Err(Refusal::Malformed("A line ends without CR."));
+                return Err(RequestError::Malformed("A line ends without CR."));
             }
             self.scanned = at + 1;
             if at + 1 > MAX_HEAD {
@@ -101,8 +101,8 @@ impl Finder {
         }
         self.scanned = input.len();
         match input.len() > MAX_HEAD {
-            true if self.line_start == 0 => Err(Refusal::TargetTooLong),
-            true => Err(Refusal::HeaderTooLarge),
+            true if self.line_start == 0 => Err(RequestError::TargetTooLong),
+            true => Err(RequestError::HeaderTooLarge),
             false => Ok(None),
         }
     }
@@ -110,21 +110,21 @@ impl Finder {
 
 impl Head {
     /// Parses `bytes`, which end with the empty line.
-    pub fn parse(bytes: Vec<u8>) -> Result<Head, Refusal> {
+    pub fn parse(bytes: Vec<u8>) -> Result<Head, RequestError> {
         let Ok(text) = String::from_utf8(bytes) else {
-            return Err(Refusal::Malformed("The headers are not UTF-8."));
+            return Err(RequestError::Malformed("The headers are not UTF-8."));
         };
         let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut slots);
         match request.parse(text.as_bytes()) {
             Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(Refusal::Malformed("The head is not whole.")),
+            Ok(httparse::Status::Partial) => return Err(RequestError::Malformed("The head is not whole.")),
             Err(error) => return Err(refusal_of(error, text.as_bytes())),
         }
         let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-            return Err(Refusal::Malformed("The request line is not whole."));
+            return Err(RequestError::Malformed("The request line is not whole."));
         };
-        let method = Method::from_str(method).map_err(|()| Refusal::Malformed("The method is not ASCII."))?;
+        let method = Method::from_str(method).map_err(|()| RequestError::Malformed("The method is not ASCII."))?;
         let (path, query) = split_target(target, &method)?;
         let start = text.as_ptr() as usize;
         let part = |slice: &[u8]| {
@@ -181,47 +181,49 @@ impl Head {
     }
 
     /// RFC 9112, section 3.2: one `Host` in HTTP/1.1, never two.
-    fn check_host(&self, version: u8) -> Result<(), Refusal> {
+    fn check_host(&self, version: u8) -> Result<(), RequestError> {
         let mut hosts = self.values("host");
         match (hosts.next(), hosts.next()) {
             (Some(host), None) if host.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@\\,".contains(&b)) => Ok(()),
             (None, _) if version == 0 => Ok(()),
-            (None, _) => Err(Refusal::Malformed("HTTP/1.1 needs a Host header.")),
-            (Some(_), Some(_)) => Err(Refusal::Malformed("There is more than one Host header.")),
-            (Some(_), None) => Err(Refusal::Malformed("The Host header is not a host.")),
+            (None, _) => Err(RequestError::Malformed("HTTP/1.1 needs a Host header.")),
+            (Some(_), Some(_)) => Err(RequestError::Malformed("There is more than one Host header.")),
+            (Some(_), None) => Err(RequestError::Malformed("The Host header is not a host.")),
         }
     }
 
     /// RFC 9112, section 6.3, without the leniencies that request smuggling lives on.
-    fn find_framing(&self, version: u8) -> Result<Framing, Refusal> {
+    fn find_framing(&self, version: u8) -> Result<Framing, RequestError> {
         let mut lengths = self.values("content-length");
         let mut codings = self.values("transfer-encoding");
         match (lengths.next(), codings.next()) {
             (None, None) => Ok(Framing::Length(0)),
-            (Some(_), Some(_)) => Err(Refusal::Malformed("Content-Length and Transfer-Encoding exclude each other.")),
+            (Some(_), Some(_)) => {
+                Err(RequestError::Malformed("Content-Length and Transfer-Encoding exclude each other."))
+            }
             (Some(length), None) => {
                 if lengths.next().is_some() || length.is_empty() || !length.bytes().all(|b| b.is_ascii_digit()) {
-                    return Err(Refusal::Malformed("Content-Length is not one number."));
+                    return Err(RequestError::Malformed("Content-Length is not one number."));
                 }
                 // More digits than fit are a number all the same: a body that is too large.
                 Ok(Framing::Length(length.parse().unwrap_or(u64::MAX)))
             }
-            (None, Some(_)) if version == 0 => Err(Refusal::Malformed("HTTP/1.0 has no Transfer-Encoding.")),
+            (None, Some(_)) if version == 0 => Err(RequestError::Malformed("HTTP/1.0 has no Transfer-Encoding.")),
             (None, Some(coding)) => match codings.next() {
-                Some(_) => Err(Refusal::Malformed("There is more than one Transfer-Encoding.")),
+                Some(_) => Err(RequestError::Malformed("There is more than one Transfer-Encoding.")),
                 None if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
-                None => Err(Refusal::UnknownTransferCoding),
+                None => Err(RequestError::UnknownTransferCoding),
             },
         }
     }
 
     /// RFC 9110, section 10.1.1; HTTP/1.0 knows no expectations.
-    fn find_expectation(&self, version: u8) -> Result<bool, Refusal> {
+    fn find_expectation(&self, version: u8) -> Result<bool, RequestError> {
         let mut expectations = self.values("expect").filter(|_| version == 1).peekable();
         let expects = expectations.peek().is_some();
         match expectations.all(|value| value.eq_ignore_ascii_case("100-continue")) {
             true => Ok(expects),
-            false => Err(Refusal::ExpectationFailed),
+            false => Err(RequestError::ExpectationFailed),
         }
     }
 
@@ -244,16 +246,16 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
+fn refusal_of(error: httparse::Error, bytes: &[u8]) -> RequestError {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::HeaderTooLarge,
-        httparse::Error::Version if names_another_version(bytes) => Refusal::UnsupportedVersion,
-        httparse::Error::Version => Refusal::Malformed("The request line names no HTTP version."),
-        httparse::Error::HeaderName => Refusal::Malformed("A header's name is malformed."),
-        httparse::Error::HeaderValue => Refusal::Malformed("A header's value is malformed."),
-        httparse::Error::NewLine => Refusal::Malformed("A line end is malformed."),
-        httparse::Error::Token => Refusal::Malformed("The request line is malformed."),
-        httparse::Error::Status => Refusal::Malformed("This is not a request."),
+        httparse::Error::TooManyHeaders => RequestError::HeaderTooLarge,
+        httparse::Error::Version if names_another_version(bytes) => RequestError::UnsupportedVersion,
+        httparse::Error::Version => RequestError::Malformed("The request line names no HTTP version."),
+        httparse::Error::HeaderName => RequestError::Malformed("A header's name is malformed."),
+        httparse::Error::HeaderValue => RequestError::Malformed("A header's value is malformed."),
+        httparse::Error::NewLine => RequestError::Malformed("A line end is malformed."),
+        httparse::Error::Token => RequestError::Malformed("The request line is malformed."),
+        httparse::Error::Status => RequestError::Malformed("This is not a request."),
     }
 }
 
@@ -268,11 +270,11 @@ fn names_another_version(bytes: &[u8]) -> bool {
 }
 
 /// Path and query of an origin-form, absolute-form or asterisk-form target (RFC 9112, section 3.2), as parts of it.
-fn split_target<'a>(target: &'a str, method: &Method) -> Result<(&'a str, &'a str), Refusal> {
+fn split_target<'a>(target: &'a str, method: &Method) -> Result<(&'a str, &'a str), RequestError> {
     if target == "*" {
         return match method {
             Method::Options => Ok((target, &target[1..])),
-            _ => Err(Refusal::Malformed("The target * is for OPTIONS.")),
+            _ => Err(RequestError::Malformed("The target * is for OPTIONS.")),
         };
     }
     let origin = match target.get(..8).filter(|_| !target.starts_with('/')).map(str::to_ascii_lowercase) {
@@ -280,13 +282,13 @@ fn split_target<'a>(target: &'a str, method: &Method) -> Result<(&'a str, &'a st
         Some(start) => {
             let scheme = if start.starts_with("http://") { 7 } else { 8 };
             if scheme == 8 && start != "https://" {
-                return Err(Refusal::Malformed("The target is neither a path nor a URL."));
+                return Err(RequestError::Malformed("The target is neither a path nor a URL."));
             }
             let (before, after) = target.split_at(scheme);
             // A URL without a path has that of the root, and a slash of its own to show for it.
             let root = &before[scheme - 1..];
             match after.find(['/', '?', '#']).unwrap_or(after.len()) {
-                0 => return Err(Refusal::Malformed("The target's URL has no host.")),
+                0 => return Err(RequestError::Malformed("The target's URL has no host.")),
                 at => match after.as_bytes().get(at) {
                     Some(b'?') => return Ok((root, &after[at + 1..])),
                     Some(_) => &after[at..],
@@ -296,7 +298,7 @@ fn split_target<'a>(target: &'a str, method: &Method) -> Result<(&'a str, &'a st
         }
     };
     if !origin.starts_with('/') || origin.contains('#') {
-        return Err(Refusal::Malformed("The target is neither a path nor a URL."));
+        return Err(RequestError::Malformed("The target is neither a path nor a URL."));
     }
     Ok(origin.split_once('?').unwrap_or((origin, &origin[origin.len()..])))
 }
@@ -305,20 +307,20 @@ fn split_target<'a>(target: &'a str, method: &Method) -> Result<(&'a str, &'a st
 mod tests {
     use super::*;
 
-    fn parse(head: &str) -> Result<Head, Refusal> {
+    fn parse(head: &str) -> Result<Head, RequestError> {
         let mut input = head.as_bytes().to_vec();
         let length = Finder::default().find(&mut input)?.expect("a whole head");
         assert_eq!(length, input.len(), "{head:?}");
         Head::parse(input)
     }
 
-    fn with(headers: &str) -> Result<Head, Refusal> {
+    fn with(headers: &str) -> Result<Head, RequestError> {
         parse(&format!("POST /submit HTTP/1.1\r\nHost: a\r\n{headers}\r\n"))
     }
 
     #[track_caller]
-    fn malformed(got: Result<Head, Refusal>, what: &str) {
-        assert!(matches!(got, Err(Refusal::Malformed(_))), "{what:?}: {got:?}");
+    fn malformed(got: Result<Head, RequestError>, what: &str) {
+        assert!(matches!(got, Err(RequestError::Malformed(_))), "{what:?}: {got:?}");
     }
 
     #[test]
@@ -335,26 +337,26 @@ mod tests {
         assert!(more.starts_with(b"GET / "), "empty lines before a request are skipped");
         let mut finder = Finder::default();
         let endless = (0..100).map(|_| finder.find(&mut b"\r\n".to_vec())).find(Result::is_err);
-        assert!(matches!(endless, Some(Err(Refusal::Malformed(_)))), "but not without end");
+        assert!(matches!(endless, Some(Err(RequestError::Malformed(_)))), "but not without end");
     }
 
     #[test]
     fn a_head_that_never_ends_is_refused_at_the_limit() {
         let find = |head: Vec<u8>| Finder::default().find(&mut head.clone());
-        assert_eq!(find([b"GET /".as_slice(), &vec![b'a'; MAX_HEAD]].concat()), Err(Refusal::TargetTooLong));
+        assert_eq!(find([b"GET /".as_slice(), &vec![b'a'; MAX_HEAD]].concat()), Err(RequestError::TargetTooLong));
         assert_eq!(
             find([b"GET / HTTP/1.1\r\nA: ".as_slice(), &vec![b'a'; MAX_HEAD]].concat()),
-            Err(Refusal::HeaderTooLarge)
+            Err(RequestError::HeaderTooLarge)
         );
         let lines = [b"GET / HTTP/1.1\r\n".as_slice(), &b"A: b\r\n".repeat(MAX_HEAD), b"\r\n"].concat();
-        assert_eq!(find(lines), Err(Refusal::HeaderTooLarge));
+        assert_eq!(find(lines), Err(RequestError::HeaderTooLarge));
     }
 
     #[test]
     fn exactly_the_limit_of_headers_is_taken() {
         let head = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(n - 1));
         assert!(parse(&head(MAX_HEADERS)).is_ok());
-        assert_eq!(parse(&head(MAX_HEADERS + 1)).unwrap_err(), Refusal::HeaderTooLarge);
+        assert_eq!(parse(&head(MAX_HEADERS + 1)).unwrap_err(), RequestError::HeaderTooLarge);
     }
 
     #[test]
@@ -382,7 +384,7 @@ mod tests {
             "http://a#b",
             "httpx://host/a",
         ] {
-            assert!(matches!(target(bad), Err(Refusal::Malformed(_))), "{bad:?}");
+            assert!(matches!(target(bad), Err(RequestError::Malformed(_))), "{bad:?}");
         }
     }
 
@@ -398,7 +400,10 @@ mod tests {
     #[test]
     fn only_two_versions_are_spoken() {
         for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/3.0"] {
-            assert_eq!(parse(&format!("GET / {version}\r\nHost: a\r\n\r\n")).unwrap_err(), Refusal::UnsupportedVersion);
+            assert_eq!(
+                parse(&format!("GET / {version}\r\nHost: a\r\n\r\n")).unwrap_err(),
+                RequestError::UnsupportedVersion
+            );
         }
         for line in [
             "GET /",
@@ -422,8 +427,8 @@ mod tests {
         assert_eq!(with("content-length:  0005 \r\n").unwrap().framing, Framing::Length(5));
         assert_eq!(with("Content-Length: 99999999999999999999\r\n").unwrap().framing, Framing::Length(u64::MAX));
         assert_eq!(with("Transfer-Encoding: Chunked\r\n").unwrap().framing, Framing::Chunked);
-        assert_eq!(with("Transfer-Encoding: gzip\r\n").unwrap_err(), Refusal::UnknownTransferCoding);
-        assert_eq!(with("Transfer-Encoding: gzip, chunked\r\n").unwrap_err(), Refusal::UnknownTransferCoding);
+        assert_eq!(with("Transfer-Encoding: gzip\r\n").unwrap_err(), RequestError::UnknownTransferCoding);
+        assert_eq!(with("Transfer-Encoding: gzip, chunked\r\n").unwrap_err(), RequestError::UnknownTransferCoding);
         let shapes = [
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
             "Content-Length: 5\r\nContent-Length: 5\r\n",
@@ -473,7 +478,7 @@ mod tests {
         assert!(with("Expect: 100-Continue\r\n").unwrap().expects_continue);
         assert!(!with("").unwrap().expects_continue);
         for other in ["Expect: tea\r\n", "Expect: 100-continue\r\nExpect: tea\r\n", "Expect: 100-continue, tea\r\n"] {
-            assert_eq!(with(other).unwrap_err(), Refusal::ExpectationFailed, "{other:?}");
+            assert_eq!(with(other).unwrap_err(), RequestError::ExpectationFailed, "{other:?}");
         }
         assert!(!parse("POST / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").unwrap().expects_continue);
     }
@@ -482,7 +487,7 @@ mod tests {
     fn what_cannot_be_http_is_told_at_once() {
         for start in ["\x16\x03\x01", " GET /", "\n", "\0", "{"] {
             let got = Finder::default().find(&mut start.as_bytes().to_vec());
-            assert!(matches!(got, Err(Refusal::Malformed(_))), "{start:?}");
+            assert!(matches!(got, Err(RequestError::Malformed(_))), "{start:?}");
         }
     }
 }

@@ -1,51 +1,51 @@
 //! HTTP/1.x on plain threads: sockets, limits, parsing and writing.
 //!
-//! A request goes [`hub`] → [`connection`] → [`Service`], and its answer goes back through a [`Responder`]. The messages'
+//! A request goes [`server`] → [`connection`] → [`Service`], and its answer goes back through a [`Responder`]. The messages'
 //! vocabulary is `tiny_http`'s; its server is not used. Nothing here knows the board or a database.
 
-mod access;
-pub mod budget;
+mod access_log;
 pub mod chunked;
-mod closed;
+mod close_reason;
 pub mod connection;
-mod door;
 pub mod head;
-pub mod hub;
-mod intake;
+mod listener;
+pub mod memory_budget;
 mod parking;
 mod places;
-pub mod reply;
 pub mod request;
+mod request_reader;
 pub mod responder;
-pub mod turn;
+pub mod response;
+pub mod scheduler;
+pub mod server;
 
-pub use hub::{Hub, Limits};
-pub use reply::{Body, Reply};
 pub use request::Request;
 pub use responder::Responder;
-pub use turn::Turn;
+pub use response::{Body, Response};
+pub use scheduler::PollPermit;
+pub use server::{Limits, Server};
 
 use head::Head;
 
-/// What the hub serves.
+/// What the server serves.
 pub trait Service: Send + Sync {
-    /// Answers `request`, now or later, on this thread or another. Never blocks; what does is left for [`settle`], which this
+    /// Answers `request`, now or later, on this thread or another. Never blocks; what does is left for [`run_queued`], which this
     /// thread calls next.
     ///
-    /// [`settle`]: Service::settle
+    /// [`run_queued`]: Service::run_queued
     fn respond(&self, request: Request, responder: Responder);
 
     /// Does what requests have left to do, if nobody does it yet. It may block, and leaves `turn` before it does. Called by
     /// the thread that has brought requests, and by those whom it calls.
-    fn settle(&self, turn: &mut Turn<'_>);
+    fn run_queued(&self, turn: &mut PollPermit<'_>);
 
     /// The answer to what did not become a request. `head` is there when it arrived whole.
-    fn refuse(&self, refusal: Refusal, head: Option<&Head>) -> Reply;
+    fn refuse(&self, refusal: RequestError, head: Option<&Head>) -> Response;
 }
 
 /// Why a request is not taken. The connection is closed after the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RequestError {
     /// Not a well-formed request; the text says what is wrong with it.
     Malformed(&'static str),
     /// It did not arrive whole in time.
@@ -65,5 +65,5 @@ pub enum Refusal {
     /// No room for the connection.
     Overloaded,
     /// Its handler went away without an answer.
-    Unanswered,
+    HandlerDropped,
 }

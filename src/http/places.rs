@@ -1,4 +1,4 @@
-//! The places that connections have in the hub: who has none is not there, and who is gone has given its own back.
+//! The places that connections have in the server: who has none is not there, and who is gone has given its own back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -3,24 +3,24 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Refusal;
-use super::access::Access;
+use super::RequestError;
+use super::access_log::AccessRecord;
 use super::connection::Connection;
-use super::hub::Hub;
-use super::reply::Reply;
 use super::request::RequestId;
+use super::response::Response;
+use super::server::Server;
 
 /// Answers one request, from whichever thread finishes it. Dropped unanswered, it answers 500.
 pub struct Responder {
-    hub: Arc<Hub>,
+    server: Arc<Server>,
     /// Taken by the answer; still here on drop only when there was none.
     connection: Option<Box<Connection>>,
-    access: Access,
+    access: AccessRecord,
 }
 
 impl Responder {
-    pub(super) fn new(hub: Arc<Hub>, connection: Box<Connection>, access: Access) -> Responder {
-        Responder { hub, connection: Some(connection), access }
+    pub(super) fn new(server: Arc<Server>, connection: Box<Connection>, access: AccessRecord) -> Responder {
+        Responder { server, connection: Some(connection), access }
     }
 
     /// Says what log and metrics can't know: the route, by a name from the code, and who the client is behind its proxies.
@@ -34,14 +34,14 @@ impl Responder {
         &self.access.id
     }
 
-    /// Sends `reply`, or as much of it as the socket takes now; the hub sends the rest.
-    pub fn answer(mut self, reply: Reply) {
+    /// Sends `reply`, or as much of it as the socket takes now; the server sends the rest.
+    pub fn answer(mut self, reply: Response) {
         self.send(reply);
     }
 
-    fn send(&mut self, reply: Reply) {
+    fn send(&mut self, reply: Response) {
         if let Some(connection) = self.connection.take() {
-            self.hub.finish(connection, reply, &self.access);
+            self.server.finish(connection, reply, &self.access);
         }
     }
 }
@@ -49,7 +49,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if self.connection.is_some() {
-            let reply = self.hub.service().refuse(Refusal::Unanswered, None);
+            let reply = self.server.service().refuse(RequestError::HandlerDropped, None);
             self.send(reply);
         }
     }

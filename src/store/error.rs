@@ -4,12 +4,12 @@ use std::fmt;
 
 use mysql::DriverError;
 
-use super::failure::Failure;
+use super::error_class::ErrorClass;
 
 /// Why a statement has no result. Which of them means 503 and which 500 is the caller's to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// No server gave a session.
+    /// No server gave a connection.
     NoSession(ConnectError),
     /// The connection broke, and a second one too.
     Lost(String),
@@ -96,18 +96,18 @@ impl Error {
     }
 
     /// Whether a person has to change something before it can work.
-    pub fn needs_a_person(&self) -> bool {
+    pub fn is_permanent(&self) -> bool {
         match self {
-            Error::NoSession(cause) => cause.needs_a_person(),
+            Error::NoSession(cause) => cause.is_permanent(),
             Error::Forbidden(_) | Error::Refused(_) => true,
             Error::Lost(_) | Error::TimedOut | Error::Busy(_) => false,
         }
     }
 
     /// The cause without names and addresses, for those who may not see them.
-    pub fn in_short(&self) -> &'static str {
+    pub fn summary(&self) -> &'static str {
         match self {
-            Error::NoSession(cause) => cause.in_short(),
+            Error::NoSession(cause) => cause.summary(),
             Error::Lost(_) => "the connection to the database is lost",
             Error::TimedOut => "the database does not answer in time",
             Error::Busy(_) => "the database is busy",
@@ -118,7 +118,7 @@ impl Error {
 
 impl ConnectError {
     /// Whether a person has to change something. A database that is just being created looks the same for a while.
-    pub fn needs_a_person(&self) -> bool {
+    pub fn is_permanent(&self) -> bool {
         match self {
             ConnectError::Denied { .. } | ConnectError::NoDatabase { .. } | ConnectError::NotEncrypted { .. } => true,
             ConnectError::NameNotFound { .. }
@@ -142,7 +142,7 @@ impl ConnectError {
     }
 
     /// The cause without names and addresses, for those who may not see them.
-    pub fn in_short(&self) -> &'static str {
+    pub fn summary(&self) -> &'static str {
         match self {
             ConnectError::NameNotFound { .. } => "the name of the database is not found",
             ConnectError::Refused { .. } => "the database refuses connections",
@@ -151,7 +151,7 @@ impl ConnectError {
             ConnectError::NoDatabase { .. } => "the database is unknown to its server",
             ConnectError::NotEncrypted { .. } => "the database can't be reached by an encrypted connection",
             ConnectError::TooManyConnections { .. } => "the database has no connection left",
-            ConnectError::Other { .. } => "the database gives no session",
+            ConnectError::Other { .. } => "the database gives no connection",
         }
     }
 
@@ -161,7 +161,7 @@ impl ConnectError {
             mysql::Error::MySqlError(server) => {
                 let reason = server.message.clone();
                 match server.code {
-                    // Wrong password, no such user or host, authentication by socket only, expired password.
+                    // SettingError password, no such user or host, authentication by socket only, expired password.
                     1045 | 1130 | 1251 | 1396 | 1524 | 1698 | 1820 | 1862 | 3118 => ConnectError::Denied { reason },
                     1044 | 1049 => ConnectError::NoDatabase { reason },
                     1040 | 1203 | 1226 => ConnectError::TooManyConnections { reason },
@@ -183,11 +183,13 @@ impl ConnectError {
             mysql::Error::TlsError(error) => ConnectError::NotEncrypted { reason: error.to_string() },
             // What is wrong with a certificate comes as an error of the first write.
             other if words(other).contains("certificate") => ConnectError::NotEncrypted { reason: words(other) },
-            other => match Failure::of(other) {
-                Failure::TimedOut => ConnectError::TimedOut { address },
-                Failure::Lost | Failure::Transient | Failure::LockWait | Failure::WrongServer | Failure::Refused => {
-                    ConnectError::Other { reason: format!("{address}: {}", words(other)) }
-                }
+            other => match ErrorClass::of(other) {
+                ErrorClass::TimedOut => ConnectError::TimedOut { address },
+                ErrorClass::Lost
+                | ErrorClass::Transient
+                | ErrorClass::LockWait
+                | ErrorClass::WrongServer
+                | ErrorClass::Refused => ConnectError::Other { reason: format!("{address}: {}", words(other)) },
             },
         }
     }
@@ -245,7 +247,7 @@ impl fmt::Display for ConnectError {
             ConnectError::TooManyConnections { reason } => {
                 write!(f, "the server has no connection left ({reason}): look at its max_connections")
             }
-            ConnectError::Other { reason } => write!(f, "no session with the database: {reason}"),
+            ConnectError::Other { reason } => write!(f, "no connection with the database: {reason}"),
         }
     }
 }

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row, Value};
 
+use super::client::Client;
+use super::connection::Connection;
 use super::error::Error;
 use super::messages::{Statement, execute, fold, message, number};
-use super::seat::Seat;
-use super::session::Session;
-pub use crate::key::Key;
+pub use crate::idempotency_key::IdempotencyKey;
 use crate::message::{Message, NewMessage};
 
 const IDS: Statement<'_> =
@@ -23,7 +23,7 @@ const TAKE_BACK: Statement<'_> = Statement::new("take_back", "DELETE FROM messag
 #[derive(Debug)]
 pub struct NewRow<'a> {
     /// What tells this submit from all others.
-    pub key: Key,
+    pub key: IdempotencyKey,
     /// The text.
     pub text: &'a NewMessage,
     /// The key was made here, so that nobody else can have stored a row with it.
@@ -60,10 +60,10 @@ impl Outcome {
     }
 }
 
-impl Seat {
+impl Client {
     /// Stores `rows`, whose keys must differ, and says what became of each, in their order.
     pub fn insert(&mut self, rows: &[NewRow<'_>]) -> Vec<Outcome> {
-        match self.run(|session, unheard| insert(session, rows, unheard)) {
+        match self.run(|connection, outcome_unknown| insert(connection, rows, outcome_unknown)) {
             Ok(outcomes) => outcomes,
             // One of them is to blame; the others shall not pay for it.
             Err(Error::Refused(_)) if rows.len() > 1 => self.insert_one_by_one(rows),
@@ -77,7 +77,8 @@ impl Seat {
             if let Some(error) = &outage {
                 return Outcome::Failed(Error::clone(error));
             }
-            let outcomes = self.run(|session, unheard| insert(session, std::slice::from_ref(row), unheard));
+            let outcomes =
+                self.run(|connection, outcome_unknown| insert(connection, std::slice::from_ref(row), outcome_unknown));
             match outcomes.map(|mut outcomes| outcomes.pop()) {
                 Ok(Some(outcome)) => outcome,
                 Ok(None) => Outcome::Failed(Error::Refused("an insert without an outcome".to_owned())),
@@ -102,28 +103,32 @@ struct Inserted {
 }
 
 /// Ids by key.
-struct Ids(Vec<(Key, u64)>);
+struct Ids(Vec<(IdempotencyKey, u64)>);
 
 impl Ids {
     /// Rows are inserted in the order of their keys, so that there is little to sort.
-    fn of(mut ids: Vec<(Key, u64)>) -> Ids {
+    fn of(mut ids: Vec<(IdempotencyKey, u64)>) -> Ids {
         ids.sort_unstable();
         Ids(ids)
     }
 
-    fn get(&self, key: Key) -> Option<u64> {
+    fn get(&self, key: IdempotencyKey) -> Option<u64> {
         self.0.binary_search_by_key(&key, |(key, _)| *key).ok().map(|at| self.0[at].1)
     }
 }
 
-fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<Vec<Outcome>, mysql::Error> {
+fn insert(
+    connection: &mut Connection,
+    rows: &[NewRow<'_>],
+    outcome_unknown: bool,
+) -> Result<Vec<Outcome>, mysql::Error> {
     let Inserted { ids, rest, sound } = match rows {
-        [_, _, ..] if session.inserts_returning()? => insert_returning(session, rows)?,
-        _ => insert_plainly(session, rows)?,
+        [_, _, ..] if connection.inserts_returning()? => insert_returning(connection, rows)?,
+        _ => insert_plainly(connection, rows)?,
     };
-    let unclear: Vec<Key> =
+    let unclear: Vec<IdempotencyKey> =
         rows.iter().filter(|row| row.full || !sound || ids.get(row.key).is_none()).map(|row| row.key).collect();
-    let mut stored = stored(session, &unclear)?;
+    let mut stored = stored(connection, &unclear)?;
 
     rows.iter()
         .map(|row| {
@@ -137,7 +142,7 @@ fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<V
             let same = message.text == row.text.as_str();
             let new = ids.get(row.key).is_some() || rest.is_some_and(|first| message.id >= first);
             // After an attempt with an unknown outcome, the row that is there is most likely that attempt's.
-            if same && (new || unheard) {
+            if same && (new || outcome_unknown) {
                 return Ok(Outcome::Stored { id: message.id, message: row.full.then_some(message) });
             }
             if same || message.edited_at.is_some() {
@@ -145,7 +150,7 @@ fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<V
             }
             // With a key that a client chose it may be somebody else's row, which came in at the same time.
             if row.key_is_ours {
-                execute(session, TAKE_BACK, (message.id, row.key.as_bytes().as_slice()))?;
+                execute(connection, TAKE_BACK, (message.id, row.key.as_bytes().as_slice()))?;
                 let reason = "the database stored another text than it was sent; it was taken back".to_owned();
                 return Ok(Outcome::Failed(Error::Refused(reason)));
             }
@@ -155,10 +160,10 @@ fn insert(session: &mut Session, rows: &[NewRow<'_>], unheard: bool) -> Result<V
 }
 
 /// Inserts `rows` where an INSERT gives back the ids and keys of the rows that it made, which spares the question for them.
-fn insert_returning(session: &mut Session, rows: &[NewRow<'_>]) -> Result<Inserted, mysql::Error> {
-    let mut sql = statement(rows, session.no_backslash_escape);
+fn insert_returning(connection: &mut Connection, rows: &[NewRow<'_>]) -> Result<Inserted, mysql::Error> {
+    let mut sql = statement(rows, connection.no_backslash_escape);
     sql.push_str(" RETURNING id, submit_key");
-    session.ask("insert", |connection| {
+    connection.ask("insert", |connection| {
         let ids = connection.query_fold(sql, Vec::with_capacity(rows.len()), |mut ids, mut row: Row| {
             ids.extend(key(row.take(1)).zip(row.take(0)));
             ids
@@ -169,9 +174,9 @@ fn insert_returning(session: &mut Session, rows: &[NewRow<'_>]) -> Result<Insert
 }
 
 /// Inserts `rows`, and asks for their ids if all of them are new.
-fn insert_plainly(session: &mut Session, rows: &[NewRow<'_>]) -> Result<Inserted, mysql::Error> {
-    let sql = statement(rows, session.no_backslash_escape);
-    let (inserted, first, sound) = session.ask("insert", |connection| {
+fn insert_plainly(connection: &mut Connection, rows: &[NewRow<'_>]) -> Result<Inserted, mysql::Error> {
+    let sql = statement(rows, connection.no_backslash_escape);
+    let (inserted, first, sound) = connection.ask("insert", |connection| {
         connection.query_drop(sql)?;
         let inserted = connection.affected_rows();
         Ok((inserted, connection.last_insert_id(), is_sound(inserted, connection, rows)))
@@ -179,7 +184,7 @@ fn insert_plainly(session: &mut Session, rows: &[NewRow<'_>]) -> Result<Inserted
     let all_new = sound && inserted == rows.len() as u64;
     let ids = match rows {
         [row] if all_new => vec![(row.key, first)],
-        _ if all_new => new_ids(session, first, rows.len())?,
+        _ if all_new => new_ids(connection, first, rows.len())?,
         _ => Vec::new(),
     };
     Ok(Inserted { ids: Ids::of(ids), rest: Some(first).filter(|_| inserted > 0), sound })
@@ -192,8 +197,8 @@ fn is_sound(inserted: u64, connection: &Conn, rows: &[NewRow<'_>]) -> bool {
 }
 
 /// The keys and ids of the `count` rows from `first` on; other writers' rows may be among them, and ours behind them.
-fn new_ids(session: &mut Session, first: u64, count: usize) -> Result<Vec<(Key, u64)>, mysql::Error> {
-    fold(session, IDS, (first, count as u64), Vec::with_capacity(count), |ids, mut row| {
+fn new_ids(connection: &mut Connection, first: u64, count: usize) -> Result<Vec<(IdempotencyKey, u64)>, mysql::Error> {
+    fold(connection, IDS, (first, count as u64), Vec::with_capacity(count), |ids, mut row| {
         if let Some(key) = key(row.take(1)) {
             ids.push((key, number(row.take(0))));
         }
@@ -201,7 +206,10 @@ fn new_ids(session: &mut Session, first: u64, count: usize) -> Result<Vec<(Key, 
 }
 
 /// The stored messages with these keys.
-fn stored(session: &mut Session, keys: &[Key]) -> Result<HashMap<Key, Message>, mysql::Error> {
+fn stored(
+    connection: &mut Connection,
+    keys: &[IdempotencyKey],
+) -> Result<HashMap<IdempotencyKey, Message>, mysql::Error> {
     let Some(last) = keys.last() else { return Ok(HashMap::new()) };
     // Filled up to a power of two with a repeated key, so that a few prepared statements serve all sizes.
     let places = keys.len().next_power_of_two();
@@ -213,16 +221,16 @@ fn stored(session: &mut Session, keys: &[Key]) -> Result<HashMap<Key, Message>, 
         ", ?".repeat(places - 1)
     );
     let select = Statement::new("by_key", &select);
-    fold(session, select, params, HashMap::with_capacity(keys.len()), |stored, mut row| {
+    fold(connection, select, params, HashMap::with_capacity(keys.len()), |stored, mut row| {
         if let Some(key) = key(row.take(4)) {
             stored.insert(key, message(row));
         }
     })
 }
 
-fn key(value: Option<Value>) -> Option<Key> {
+fn key(value: Option<Value>) -> Option<IdempotencyKey> {
     match value {
-        Some(Value::Bytes(bytes)) => Key::from_bytes(&bytes),
+        Some(Value::Bytes(bytes)) => IdempotencyKey::from_bytes(&bytes),
         Some(_) | None => None,
     }
 }
@@ -255,7 +263,7 @@ mod tests {
     #[test]
     fn text_is_quoted_as_the_session_reads_it() {
         let text = NewMessage::parse("it's a \\ \"test\"; -- 😀", 100).unwrap();
-        let key = Key::from_bytes(&[0xab; 16]).unwrap();
+        let key = IdempotencyKey::from_bytes(&[0xab; 16]).unwrap();
         let rows = [NewRow { key, text: &text, key_is_ours: true, full: false }];
         let hex = "ab".repeat(16);
         let head = "INSERT IGNORE INTO messages (message, submit_key) VALUES";

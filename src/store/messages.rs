@@ -3,9 +3,9 @@
 use mysql::prelude::Queryable;
 use mysql::{Params, Row, Value};
 
+use super::client::Client;
+use super::connection::Connection;
 use super::error::Error;
-use super::seat::Seat;
-use super::session::Session;
 use crate::message::{Message, NewMessage, Timestamp};
 
 const NEWEST: Statement<'_> =
@@ -39,67 +39,69 @@ impl<'a> Statement<'a> {
     }
 }
 
-impl Seat {
+impl Client {
     /// The newest `limit` messages, newest first.
     pub fn newest(&mut self, limit: usize) -> Result<Vec<Message>, Error> {
-        self.run(|session, _| read(session, NEWEST, (limit as u64,)))
+        self.run(|connection, _| read(connection, NEWEST, (limit as u64,)))
     }
 
     /// The newest `limit` messages with an id below `id`, newest first.
     pub fn before(&mut self, id: u64, limit: usize) -> Result<Vec<Message>, Error> {
-        self.run(|session, _| read(session, BEFORE, (id, limit as u64)))
+        self.run(|connection, _| read(connection, BEFORE, (id, limit as u64)))
     }
 
     /// The oldest `limit` messages with an id above `id`, oldest first.
     pub fn after(&mut self, id: u64, limit: usize) -> Result<Vec<Message>, Error> {
-        self.run(|session, _| read(session, AFTER, (id, limit as u64)))
+        self.run(|connection, _| read(connection, AFTER, (id, limit as u64)))
     }
 
     /// The message with this id.
     pub fn by_id(&mut self, id: u64) -> Result<Option<Message>, Error> {
-        self.run(|session, _| Ok(read(session, BY_ID, (id,))?.pop()))
+        self.run(|connection, _| Ok(read(connection, BY_ID, (id,))?.pop()))
     }
 
     /// Gives the message with this id another text. Nothing when there is none.
     pub fn replace(&mut self, id: u64, text: &NewMessage) -> Result<Option<Message>, Error> {
-        self.run(|session, _| {
-            execute(session, REPLACE, (text.as_str(), id))?;
-            Ok(read(session, BY_ID, (id,))?.pop())
+        self.run(|connection, _| {
+            execute(connection, REPLACE, (text.as_str(), id))?;
+            Ok(read(connection, BY_ID, (id,))?.pop())
         })
     }
 
     /// Deletes the message with this id. False when there was none.
     pub fn remove(&mut self, id: u64) -> Result<bool, Error> {
         // An attempt whose answer was lost may have deleted it.
-        self.run(|session, unheard| execute(session, REMOVE, (id,)).map(|affected| affected > 0 || unheard))
+        self.run(|connection, outcome_unknown| {
+            execute(connection, REMOVE, (id,)).map(|affected| affected > 0 || outcome_unknown)
+        })
     }
 
     /// Whether the table can be read, with all the columns that are needed.
     pub fn probe(&mut self) -> Result<(), Error> {
-        self.run(|session, _| read(session, PROBE, ()).map(drop))
+        self.run(|connection, _| read(connection, PROBE, ()).map(drop))
     }
 }
 
 /// Runs a prepared statement that selects id, message, created_at and edited_at.
 pub(super) fn read(
-    session: &mut Session,
+    connection: &mut Connection,
     statement: Statement<'_>,
     params: impl Into<Params>,
 ) -> Result<Vec<Message>, mysql::Error> {
-    fold(session, statement, params, Vec::new(), |messages, row| messages.push(message(row)))
+    fold(connection, statement, params, Vec::new(), |messages, row| messages.push(message(row)))
 }
 
 /// Runs a prepared statement, and puts each of its rows into `result`.
 pub(super) fn fold<T>(
-    session: &mut Session,
+    connection: &mut Connection,
     statement: Statement<'_>,
     params: impl Into<Params>,
     result: T,
     mut put: impl FnMut(&mut T, Row),
 ) -> Result<T, mysql::Error> {
     // The first time it is a round trip of its own.
-    let prepared = session.next()?.prep(statement.sql)?;
-    session.ask(statement.name, |connection| {
+    let prepared = connection.next()?.prep(statement.sql)?;
+    connection.ask(statement.name, |connection| {
         connection.exec_fold(&prepared, params, result, |mut result, row| {
             put(&mut result, row);
             result
@@ -109,12 +111,12 @@ pub(super) fn fold<T>(
 
 /// Runs a prepared statement without rows, and gives the number of rows that it changed.
 pub(super) fn execute(
-    session: &mut Session,
+    connection: &mut Connection,
     statement: Statement<'_>,
     params: impl Into<Params>,
 ) -> Result<u64, mysql::Error> {
-    let prepared = session.next()?.prep(statement.sql)?;
-    session.ask(statement.name, |connection| {
+    let prepared = connection.next()?.prep(statement.sql)?;
+    connection.ask(statement.name, |connection| {
         connection.exec_drop(&prepared, params)?;
         Ok(connection.affected_rows())
     })

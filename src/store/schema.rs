@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use mysql::Row;
 use mysql::prelude::Queryable;
 
+use super::client::Client;
+use super::connection::Connection;
 use super::error::Error;
-use super::seat::Seat;
-use super::session::Session;
 
 /// Creates the table; the same file that a database container runs and that people read.
 pub const MESSAGE_SQL: &str = include_str!("../../message.sql");
@@ -28,15 +28,15 @@ const KNOWN: &str = "SHOW CREATE TABLE messages";
 
 /// The table as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shape {
+pub enum SchemaState {
     /// As it should be.
-    Right,
+    Current,
     /// Not there.
     Missing,
     /// There, and this has to be done next.
     Needs(Step),
     /// Not a table that this service can use; the words say why.
-    Foreign(String),
+    Incompatible(String),
 }
 
 /// A step of the upgrade.
@@ -67,23 +67,23 @@ const MAX_STEPS: usize = 50;
 const ADDED: [(&str, &str); 3] =
     [("created_at", "datetime(6)"), ("edited_at", "datetime(6)"), ("submit_key", "binary(16)")];
 
-impl Seat {
+impl Client {
     /// How the table looks.
-    pub fn shape(&mut self) -> Result<Shape, Error> {
-        self.run(|session, _| if is_known(session)? { Ok(Shape::Right) } else { look(session) })
+    pub fn shape(&mut self) -> Result<SchemaState, Error> {
+        self.run(|connection, _| if is_known(connection)? { Ok(SchemaState::Current) } else { look(connection) })
     }
 
     /// Creates or upgrades the table until its shape is right; `report` is told of each step before it is taken.
     pub fn prepare_table(&mut self, report: impl Fn(&str)) -> Result<(), Error> {
         for _ in 0..MAX_STEPS {
             match self.shape()? {
-                Shape::Right => return Ok(()),
-                Shape::Foreign(reason) => return Err(Error::Refused(reason)),
-                Shape::Missing => {
+                SchemaState::Current => return Ok(()),
+                SchemaState::Incompatible(reason) => return Err(Error::Refused(reason)),
+                SchemaState::Missing => {
                     report("creating the table");
                     self.take_step(&statements(MESSAGE_SQL))?;
                 }
-                Shape::Needs(step) => {
+                SchemaState::Needs(step) => {
                     report(step.describe());
                     self.take_step(&[step.statement()])?;
                 }
@@ -93,9 +93,9 @@ impl Seat {
     }
 
     fn take_step(&mut self, statements: &[String]) -> Result<(), Error> {
-        self.run(|session, _| {
+        self.run(|connection, _| {
             for statement in statements {
-                match session.next()?.query_drop(statement) {
+                match connection.next()?.query_drop(statement) {
                     Ok(()) => {}
                     // The table, the column or the key is there: another replica was faster.
                     Err(mysql::Error::MySqlError(error)) if matches!(error.code, 1050 | 1060 | 1061) => return Ok(()),
@@ -138,8 +138,8 @@ impl Step {
 
 /// Whether the server describes the table in the very words that it has for one of ours: nearly every start finds one, and
 /// the closer look takes the server ten times as long.
-fn is_known(session: &mut Session) -> Result<bool, mysql::Error> {
-    match session.next()?.query_first::<Row, _>(KNOWN) {
+fn is_known(connection: &mut Connection) -> Result<bool, mysql::Error> {
+    match connection.next()?.query_first::<Row, _>(KNOWN) {
         // A view is described in other columns.
         Ok(row) => {
             let description = row.and_then(|mut row| row.take_opt::<String, _>(1)?.ok());
@@ -176,9 +176,9 @@ fn describes_ours(description: &str) -> bool {
 }
 
 /// Looks at the table closely.
-fn look(session: &mut Session) -> Result<Shape, mysql::Error> {
+fn look(connection: &mut Connection) -> Result<SchemaState, mysql::Error> {
     type Description = (String, String, Option<String>, Option<String>, Option<String>);
-    let columns: Vec<Description> = session.next()?.query(COLUMNS)?;
+    let columns: Vec<Description> = connection.next()?.query(COLUMNS)?;
     let columns: HashMap<String, Column> = columns
         .into_iter()
         .map(|(name, kind, default, charset, extra)| {
@@ -186,22 +186,24 @@ fn look(session: &mut Session) -> Result<Shape, mysql::Error> {
             (name.to_ascii_lowercase(), Column { kind: kind.to_ascii_lowercase(), default, charset, extra })
         })
         .collect();
-    let keys: Vec<(String, String)> = session.next()?.query(UNIQUE_KEYS)?;
+    let keys: Vec<(String, String)> = connection.next()?.query(UNIQUE_KEYS)?;
     let keys: Vec<String> = keys.into_iter().map(|(_, columns)| columns.to_ascii_lowercase()).collect();
     Ok(judge(&columns, &keys))
 }
 
-fn judge(columns: &HashMap<String, Column>, unique_keys: &[String]) -> Shape {
+fn judge(columns: &HashMap<String, Column>, unique_keys: &[String]) -> SchemaState {
     if columns.is_empty() {
-        return Shape::Missing;
+        return SchemaState::Missing;
     }
     let foreign = |name: &str, found: &str, want: &str| {
-        Shape::Foreign(format!(
+        SchemaState::Incompatible(format!(
             "the table messages is not one of ours: its column {name} is {found}, and should be {want}"
         ))
     };
     let (Some(id), Some(message)) = (columns.get("id"), columns.get("message")) else {
-        return Shape::Foreign("the table messages is not one of ours: it has no columns id and message".to_owned());
+        return SchemaState::Incompatible(
+            "the table messages is not one of ours: it has no columns id and message".to_owned(),
+        );
     };
     if !id.kind.contains("int") || !unique_keys.iter().any(|key| key == "id") {
         return foreign("id", &id.kind, "an integer and a unique key");
@@ -221,22 +223,22 @@ fn judge(columns: &HashMap<String, Column>, unique_keys: &[String]) -> Shape {
     }
     let missing: Vec<_> = ADDED.iter().map(|(name, _)| *name).filter(|name| !columns.contains_key(*name)).collect();
     if !missing.is_empty() {
-        return Shape::Needs(Step::AddColumns(missing));
+        return SchemaState::Needs(Step::AddColumns(missing));
     }
     let default = columns.get("created_at").and_then(|column| column.default.as_deref());
     if !default.is_some_and(|default| default.to_ascii_lowercase().contains("utc_timestamp")) {
-        return Shape::Needs(Step::SetDefault);
+        return SchemaState::Needs(Step::SetDefault);
     }
     if !unique_keys.iter().any(|key| key == "submit_key") {
-        return Shape::Needs(Step::AddKey);
+        return SchemaState::Needs(Step::AddKey);
     }
     if message.kind.contains("char") || message.kind == "tinytext" {
-        return Shape::Needs(Step::Widen);
+        return SchemaState::Needs(Step::Widen);
     }
     if message.charset.as_deref() != Some("utf8mb4") {
-        return Shape::Needs(Step::Convert);
+        return SchemaState::Needs(Step::Convert);
     }
-    Shape::Right
+    SchemaState::Current
 }
 
 /// The statements of an SQL file of ours: no semicolon stands inside one.
@@ -254,13 +256,13 @@ pub struct Grants {
     pub flush_log: String,
 }
 
-impl Seat {
+impl Client {
     /// The rights of this user, and whether commits are durable.
     pub fn grants(&mut self) -> Result<Grants, Error> {
-        self.run(|session, _| {
-            let lines = session.next()?.query("SHOW GRANTS")?;
+        self.run(|connection, _| {
+            let lines = connection.next()?.query("SHOW GRANTS")?;
             let flush_log: Option<String> =
-                session.next()?.query_first("SELECT @@innodb_flush_log_at_trx_commit LIMIT 1")?;
+                connection.next()?.query_first("SELECT @@innodb_flush_log_at_trx_commit LIMIT 1")?;
             Ok(Grants { lines, flush_log: flush_log.unwrap_or_default() })
         })
     }
@@ -326,7 +328,9 @@ mod tests {
             list.iter().map(|(name, kind)| ((*name).to_owned(), column(kind))).collect()
         };
         let id = ["id".to_owned()];
-        let foreign = |list: &[(&str, &str)], keys: &[String]| matches!(judge(&columns(list), keys), Shape::Foreign(_));
+        let foreign = |list: &[(&str, &str)], keys: &[String]| {
+            matches!(judge(&columns(list), keys), SchemaState::Incompatible(_))
+        };
         let number = ("id", "int(11) auto_increment");
         assert!(foreign(&[("uuid", "char(36)"), ("message", "text")], &id));
         assert!(foreign(&[("id", "char(36)"), ("message", "text")], &id));
@@ -335,6 +339,6 @@ mod tests {
         assert!(foreign(&[number, ("message", "blob")], &id));
         assert!(foreign(&[number, ("message", "text"), ("created_at", "timestamp")], &id));
         assert!(!foreign(&[number, ("message", "varchar(255)")], &id));
-        assert_eq!(judge(&HashMap::new(), &[]), Shape::Missing);
+        assert_eq!(judge(&HashMap::new(), &[]), SchemaState::Missing);
     }
 }

@@ -1,4 +1,4 @@
-//! The database's servers: their names, their addresses, which of them to try first, and a session that nobody uses yet.
+//! The database's servers: their names, their addresses, which of them to try first, and a connection that nobody uses yet.
 //!
 //! Names are resolved by one thread that nobody waits for, because a resolver may hang; everybody else uses the addresses
 //! that it found last. Every address of a name is tried, and one that failed is tried last for a while.
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
 
+use super::connection::{Account, Connection};
 use super::error::ConnectError;
-use super::session::{Account, Session};
 use crate::system::LeanConnection;
 
 /// A server as it is set: a name or an address, and a port.
@@ -30,8 +30,8 @@ pub struct Servers {
     account: Account,
     known: Mutex<Known>,
     asked: Condvar,
-    /// A session that is open and has no seat.
-    spare: Mutex<Option<Session>>,
+    /// A connection that is open and has no client.
+    spare: Mutex<Option<Connection>>,
 }
 
 #[derive(Default)]
@@ -39,7 +39,7 @@ struct Known {
     addresses: Vec<Address>,
     /// Somebody could not connect since the names were resolved last.
     stale: bool,
-    /// The server that all seats are to use.
+    /// The server that all clients are to use.
     current: Option<SocketAddr>,
     /// How often that has changed.
     generation: u64,
@@ -107,9 +107,9 @@ impl Servers {
         }
     }
 
-    /// Opens a session with the first server that gives one and takes writes, within `limit` for all of them together; with
+    /// Opens a connection with the first server that gives one and takes writes, within `limit` for all of them together; with
     /// one that takes none when there is no other. Its statements wait for row locks for `lock_wait` seconds.
-    pub(super) fn connect(&self, limit: Duration, lock_wait: Option<u64>) -> Result<Session, ConnectError> {
+    pub(super) fn connect(&self, limit: Duration, lock_wait: Option<u64>) -> Result<Connection, ConnectError> {
         let addresses = self.in_order();
         let end = Instant::now() + limit;
         let mut reader = None;
@@ -142,23 +142,23 @@ impl Servers {
             }
         }
         match reader {
-            Some((connection, server)) => Ok(Session::of_reader(connection, server)),
+            Some((connection, server)) => Ok(Connection::of_reader(connection, server)),
             None => Err(telling),
         }
     }
 
-    /// Keeps a session for the seat that needs one next.
-    pub(super) fn keep_spare(&self, session: Session) {
-        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    /// Keeps a connection for the client that needs one next.
+    pub(super) fn keep_spare(&self, connection: Connection) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
     }
 
-    /// The session that is kept, if there is one.
-    pub(super) fn take_spare(&self) -> Option<Session> {
+    /// The connection that is kept, if there is one.
+    pub(super) fn take_spare(&self) -> Option<Connection> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// All seats go to the same server: one that reads elsewhere would miss what was written here.
-    fn settle_on(&self, connection: LeanConnection, server: SocketAddr) -> Session {
+    /// All clients go to the same server: one that reads elsewhere would miss what was written here.
+    fn settle_on(&self, connection: LeanConnection, server: SocketAddr) -> Connection {
         let mut known = self.lock();
         if known.current != Some(server) {
             if known.current.is_some() {
@@ -167,10 +167,10 @@ impl Servers {
             known.current = Some(server);
             known.generation += 1;
         }
-        Session::of_primary(connection, server, known.generation)
+        Connection::of_primary(connection, server, known.generation)
     }
 
-    /// Whether a session that was opened in this generation is still one with the right server.
+    /// Whether a connection that was opened in this generation is still one with the right server.
     pub(super) fn is_current(&self, generation: u64) -> bool {
         self.lock().generation == generation
     }

@@ -3,8 +3,8 @@
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
+use super::client::Client;
 use super::error::Error;
-use super::seat::Seat;
 
 /// A database product and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +19,10 @@ pub struct Version {
 
 const VERSION: &str = "SELECT VERSION() LIMIT 1";
 
-impl Seat {
+impl Client {
     /// What the server is.
     pub fn version(&mut self) -> Result<Version, Error> {
-        self.run(|session, _| Version::ask(session.next()?))
+        self.run(|connection, _| Version::ask(connection.next()?))
     }
 }
 

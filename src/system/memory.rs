@@ -2,7 +2,7 @@
 //!
 //! - The `mysql` crate gives each connection two buffers of 4 MiB. Once one is freed glibc takes blocks of that size from
 //!   memory that it keeps, so that each reconnect leaves more of it in use. And it has eight arenas for a processor, of
-//!   which each thread would fill one: [`thin_out_allocator`].
+//!   which each thread would fill one: [`tune_malloc`].
 //! - The crate reads into such a buffer from its start to its end before it begins anew, however short the answers are, so
 //!   that a connection comes to hold all of it; there is no setting. [`LeanConnection`] gives the pages back between two
 //!   answers. As the crate does not say where its buffers are, [`Allocator`] notes it when they are made.
@@ -208,7 +208,7 @@ const LARGE_BLOCK: libc::c_int = 1024 * 1024;
 
 /// Has the allocator keep little: it gives large blocks back to the system when they are freed, and has an arena for each
 /// processor. Where it is not glibc's, nothing.
-pub(crate) fn thin_out_allocator() {
+pub(crate) fn tune_malloc() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in [
         (libc::M_MMAP_THRESHOLD, LARGE_BLOCK),

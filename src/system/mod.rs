@@ -4,7 +4,7 @@
 mod memory;
 mod sockets;
 
-pub(crate) use memory::{LeanConnection, thin_out_allocator};
+pub(crate) use memory::{LeanConnection, tune_malloc};
 pub(crate) use sockets::{Happened, Interest, Sockets, Watched, limit_waiting};
 
 use std::num::NonZeroUsize;

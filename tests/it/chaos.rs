@@ -61,16 +61,16 @@ struct Counts {
 /// What must not happen, with how often it did and the first cases in words.
 #[derive(Default)]
 struct Wrongs {
-    missing: Wrong,
-    twice: Wrong,
-    never_sent: Wrong,
-    missed: Wrong,
-    wrong_id: Wrong,
-    unexpected: Wrong,
+    missing: SettingError,
+    twice: SettingError,
+    never_sent: SettingError,
+    missed: SettingError,
+    wrong_id: SettingError,
+    unexpected: SettingError,
 }
 
 #[derive(Default)]
-struct Wrong(Mutex<Vec<String>>);
+struct SettingError(Mutex<Vec<String>>);
 
 struct World {
     seed: u64,
@@ -515,7 +515,7 @@ impl Display for Text {
 }
 
 impl Wrongs {
-    fn all(&self) -> [(&'static str, &Wrong); 6] {
+    fn all(&self) -> [(&'static str, &SettingError); 6] {
         [
             ("acknowledged but missing", &self.missing),
             ("stored or shown twice", &self.twice),
@@ -527,7 +527,7 @@ impl Wrongs {
     }
 }
 
-impl Wrong {
+impl SettingError {
     fn note(&self, case: String) {
         self.0.lock().unwrap().push(case);
     }

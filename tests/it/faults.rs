@@ -9,7 +9,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 
-use crate::support::crowd::{Seen, Who, through};
+use crate::support::clients::{Seen, Who, through};
 use crate::support::service::reach;
 use crate::support::{Board, Database, Proxy, Schema, Service, Signal, eventually};
 

@@ -211,8 +211,8 @@ fn a_hostile_crowd_does_not_slow_the_others() {
 #[test]
 fn without_descriptors_and_with_nobody_idle_the_new_one_is_told_and_accepting_goes_on() {
     let board = Board::start();
-    let settle = |path| assert_eq!(board.get(path).status, 200);
-    ["/readyz", "/messages", "/livez"].into_iter().for_each(settle);
+    let run_queued = |path| assert_eq!(board.get(path).status, 200);
+    ["/readyz", "/messages", "/livez"].into_iter().for_each(run_queued);
     let limit = Some(open_descriptors(&board) as u64 + 40);
     let pid = Pid::from_raw(board.service.pid().try_into().unwrap());
     prlimit(pid, Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();

@@ -68,23 +68,23 @@ fn requests_are_counted_by_route_and_never_by_what_a_client_invents() {
 }
 
 #[test]
-fn lanes_statements_and_connections_are_counted() {
+fn batch_queues_statements_and_connections_are_counted() {
     let board = Board::start();
     let mut kept = board.service.connect();
     kept.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     kept.answer();
     board.submit("one");
     let value = |name: &str| value(&board.service, name);
-    assert_eq!(value(r#"twotier_lane_batch_jobs_count{lane="newest"}"#), 1.0);
-    assert_eq!(value(r#"twotier_lane_batch_jobs_sum{lane="submit"}"#), 1.0);
+    assert_eq!(value(r#"twotier_batch_queue_batch_requests_count{queue="latest"}"#), 1.0);
+    assert_eq!(value(r#"twotier_batch_queue_batch_requests_sum{queue="insert"}"#), 1.0);
     assert_eq!(value(r#"twotier_database_statement_duration_seconds_count{statement="newest"}"#), 1.0);
     assert_eq!(value(r#"twotier_database_statement_duration_seconds_count{statement="insert"}"#), 1.0);
-    let sessions = value("twotier_database_sessions");
+    let sessions = value("twotier_database_connections");
     assert!((3.0..=5.0).contains(&sessions), "for reading, for writing, for readiness: {sessions}");
     assert!(value(r#"twotier_http_connections{state="open"}"#) >= 2.0, "the kept one and the one that asks");
     eventually("the idle one is seen", || value(r#"twotier_http_connections{state="idle"}"#) >= 1.0);
-    assert_eq!(value(r#"twotier_lane_waiting_jobs{lane="newest"}"#), 0.0);
-    assert_eq!(value(r#"twotier_lane_rejected_jobs_total{lane="newest",reason="full"}"#), 0.0);
+    assert_eq!(value(r#"twotier_batch_queue_waiting_requests{queue="latest"}"#), 0.0);
+    assert_eq!(value(r#"twotier_batch_queue_rejected_requests_total{queue="latest",reason="full"}"#), 0.0);
     assert!(value("process_start_time_seconds") > 1.7e9);
 }
 
@@ -94,7 +94,7 @@ fn the_session_that_opened_the_database_serves_the_first_request() {
     // The table is there now, so this one only looks at it.
     let service = Service::start(&board.schema, &[]);
     eventually("the database is open", || service.logged("open after").is_some());
-    let sessions = || value(&service, "twotier_database_sessions");
+    let sessions = || value(&service, "twotier_database_connections");
     assert_eq!(sessions(), 1.0);
     assert_eq!(service.get("/").status, 200);
     assert_eq!(sessions(), 1.0, "no other login for the page");
@@ -160,18 +160,21 @@ fn jobs_that_are_not_tried_are_counted() {
     let (first, others) = waiting.split_first_mut().unwrap();
     let ask = |connection: &mut Connection| connection.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     ask(first);
-    let led = r#"twotier_lane_batch_jobs_count{lane="newest"}"#;
+    let led = r#"twotier_batch_queue_batch_requests_count{queue="latest"}"#;
     eventually("the first one is led", || value(&board.service, led) == 1.0);
     others.iter_mut().for_each(ask);
     let statuses: Vec<_> = waiting.iter_mut().map(|connection| connection.answer().status).collect();
     holder.query_drop("UNLOCK TABLES").unwrap();
     assert_eq!(statuses, [503; 8]);
-    for reason in ["full", "outage"] {
-        let name = format!(r#"twotier_lane_rejected_jobs_total{{lane="newest",reason="{reason}"}}"#);
+    for reason in ["full", "backend_down"] {
+        let name = format!(r#"twotier_batch_queue_rejected_requests_total{{queue="latest",reason="{reason}"}}"#);
         assert!(value(&board.service, &name) >= 1.0, "{reason}");
     }
-    assert_eq!(value(&board.service, r#"twotier_lane_rejected_jobs_total{lane="newest",reason="late"}"#), 0.0);
-    assert_eq!(value(&board.service, r#"twotier_lane_waiting_jobs{lane="newest"}"#), 0.0);
+    assert_eq!(
+        value(&board.service, r#"twotier_batch_queue_rejected_requests_total{queue="latest",reason="queue_timeout"}"#),
+        0.0
+    );
+    assert_eq!(value(&board.service, r#"twotier_batch_queue_waiting_requests{queue="latest"}"#), 0.0);
 }
 
 #[test]

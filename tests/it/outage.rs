@@ -141,7 +141,7 @@ fn who_waits_for_a_lock_is_told_within_the_time_out_and_so_are_those_behind() {
     let board = Board::with(&[("DB_TIMEOUT", "3s")]);
     let mut holder = board.schema.connect();
     holder.query_drop("START TRANSACTION").unwrap();
-    let key = twotier::key::Key::chosen("held").unwrap();
+    let key = twotier::idempotency_key::IdempotencyKey::parse("held").unwrap();
     holder
         .exec_drop("INSERT INTO messages (message, submit_key) VALUES ('held', ?)", (key.as_bytes().to_vec(),))
         .unwrap();

@@ -7,9 +7,9 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 use twotier::board::input::{self, MAX_LIMIT, Start};
 use twotier::config::{Config, Environment, SETTINGS};
-use twotier::key::{Key, MAX_KEY};
-use twotier::message::{Invalid, Message, NewMessage};
-use twotier::page::{Pages, Returned};
+use twotier::idempotency_key::{IdempotencyKey, MAX_KEY};
+use twotier::message::{InvalidMessage, Message, NewMessage};
+use twotier::page::{FormValues, Pages};
 
 use crate::support::Board;
 use crate::support::client::request;
@@ -53,9 +53,9 @@ proptest! {
                 let again = NewMessage::parse(&format!("{space}\n{text}\n{space}"), MAX_CHARS);
                 prop_assert_eq!(again, Ok(message));
             }
-            Err(Invalid::Empty) => prop_assert!(raw.chars().all(char::is_whitespace)),
-            Err(Invalid::TooLong(limit)) => prop_assert!(limit == MAX_CHARS && raw.chars().count() > MAX_CHARS),
-            Err(Invalid::ControlCharacter) => {
+            Err(InvalidMessage::Empty) => prop_assert!(raw.chars().all(char::is_whitespace)),
+            Err(InvalidMessage::TooLong(limit)) => prop_assert!(limit == MAX_CHARS && raw.chars().count() > MAX_CHARS),
+            Err(InvalidMessage::ControlCharacter) => {
                 prop_assert!(raw.chars().any(|c| c.is_control() && !"\n\t".contains(c)));
             }
         }
@@ -63,25 +63,25 @@ proptest! {
 
     #[test]
     fn different_keys_are_stored_differently(a in "[!-~]{1,64}", b in "[!-~]{1,64}", foreign in text()) {
-        let key = |text: &str| Key::chosen(text).unwrap();
+        let key = |text: &str| IdempotencyKey::parse(text).unwrap();
         prop_assert_eq!(key(&a), key(&a));
         prop_assert_eq!(key(&a) == key(&b), a == b);
         let other_case: String = a.chars().map(|c| if c.is_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect();
         prop_assert_eq!(key(&a) == key(&other_case), a == other_case);
         let well_formed = (1..=MAX_KEY).contains(&foreign.len()) && foreign.bytes().all(|b| (0x21..=0x7e).contains(&b));
-        prop_assert_eq!(Key::chosen(&foreign).is_some(), well_formed);
+        prop_assert_eq!(IdempotencyKey::parse(&foreign).is_some(), well_formed);
         let too_long = a + &"x".repeat(MAX_KEY);
-        prop_assert_eq!(Key::chosen(&too_long), None);
+        prop_assert_eq!(IdempotencyKey::parse(&too_long), None);
     }
 
     #[test]
     fn a_uuid_is_its_own_key_in_one_way_of_writing_it(bytes in any::<[u8; 16]>()) {
         let uuid = uuid::Uuid::from_bytes(bytes);
         let text = uuid.hyphenated().to_string();
-        let stored = Key::chosen(&text).unwrap();
+        let stored = IdempotencyKey::parse(&text).unwrap();
         prop_assert_eq!(stored.as_bytes(), &bytes);
         for other in [uuid.simple().to_string(), uuid.braced().to_string(), uuid.urn().to_string()] {
-            prop_assert_ne!(Key::chosen(&other).unwrap(), stored);
+            prop_assert_ne!(IdempotencyKey::parse(&other).unwrap(), stored);
         }
     }
 
@@ -139,7 +139,7 @@ proptest! {
             let pages = Pages::new(text, text, 2000);
             let board = pages.board(&[message(1, text), message(2, text)], None, true);
             let board = [board.before.as_slice(), b"KEY", board.after.as_slice()].concat();
-            let returned = pages.returned_form(&Returned { text, key: text, problem: text });
+            let returned = pages.returned_form(&FormValues { text, key: text, problem: text });
             [String::from_utf8(board).unwrap(), returned, pages.error(text, text)]
         };
         for (page, plain) in render(&text).iter().zip(render("word")) {

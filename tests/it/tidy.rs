@@ -85,8 +85,8 @@ fn modules_keep_to_their_own() {
     only("env::args", &["src/main.rs"]);
     only("<p", &["src/page.rs"]);
     only("unsafe ", &["src/system/"]);
-    only("crate::board", &["src/board/", "src/service.rs"]);
-    only("crate::config", &["src/config/", "src/service.rs", "src/check.rs"]);
+    only("crate::board", &["src/board/", "src/app.rs"]);
+    only("crate::config", &["src/config/", "src/app.rs", "src/check.rs"]);
     only("process::exit", &[]);
 }
 

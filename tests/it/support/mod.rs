@@ -1,7 +1,7 @@
 //! What the tests stand on: a database, the service, and a client that sends what it is told.
 
 pub mod client;
-pub mod crowd;
+pub mod clients;
 pub mod database;
 pub mod proxy;
 pub mod random;

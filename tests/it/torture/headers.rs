@@ -138,18 +138,18 @@ fn expectations() -> Vec<Case> {
             .iter()
             .map(|value| refused(waiting(&format!("{value}Content-Length: 5\r\n")), 417, "expectation_failed"))
             .collect();
-    let go_on = |name: &str, headers: &str| Case::new(name).send(waiting(headers)).answer(100, "");
+    let continue_100 = |name: &str, headers: &str| Case::new(name).send(waiting(headers)).answer(100, "");
     cases.extend([
-        go_on("permission to send a length", "100-continue\r\nContent-Length: 13\r\n")
+        continue_100("permission to send a length", "100-continue\r\nContent-Length: 13\r\n")
             .send("new_message=e")
             .answer(200, "")
             .stores("e"),
-        go_on("permission to send chunks", "100-Continue\r\nTransfer-Encoding: chunked\r\n")
+        continue_100("permission to send chunks", "100-Continue\r\nTransfer-Encoding: chunked\r\n")
             .send("d\r\nnew_message=f\r\n0\r\n\r\n")
             .answer(200, "")
             .stores("f"),
-        go_on("permission, and then not a byte", "100-continue\r\nContent-Length: 13\r\n").silent(),
-        go_on("permission, and then malformed chunks", "100-continue\r\nTransfer-Encoding: chunked\r\n")
+        continue_100("permission, and then not a byte", "100-continue\r\nContent-Length: 13\r\n").silent(),
+        continue_100("permission, and then malformed chunks", "100-continue\r\nTransfer-Encoding: chunked\r\n")
             .send("x\r\n")
             .answer(400, "bad_request")
             .closed(),

@@ -3,10 +3,10 @@
 //! cases stored and nothing else.
 
 mod bodies;
+mod delivery;
 mod framing;
 mod headers;
 mod lines;
-mod pace;
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -59,7 +59,7 @@ enum End {
     /// The service answers the next request on it, and nothing before that.
     Kept,
     /// The service closes it, and says so in the answer unless the client had shut its side first.
-    Closed,
+    CloseReason,
     /// The client closes it without a look at what comes.
     Dropped,
     /// The client resets it.
@@ -85,7 +85,7 @@ impl Case {
         self.step(Step::Drip(bytes.into()))
     }
 
-    fn settle(self) -> Case {
+    fn run_queued(self) -> Case {
         self.step(Step::Settle)
     }
 
@@ -112,7 +112,7 @@ impl Case {
     }
 
     fn closed(self) -> Case {
-        self.end(End::Closed)
+        self.end(End::CloseReason)
     }
 
     fn dropped(self) -> Case {
@@ -125,7 +125,7 @@ impl Case {
 
     /// The client shuts its side, and the service closes without a word.
     fn silent(self) -> Case {
-        self.settle().half_close().closed()
+        self.run_queued().half_close().closed()
     }
 
     fn step(mut self, step: Step) -> Case {
@@ -172,7 +172,7 @@ impl Case {
                 connection.socket.shutdown(Shutdown::Write).unwrap();
                 connection.assert_closed();
             }
-            End::Closed => {
+            End::CloseReason => {
                 assert!(half_closed || said.as_deref() == Some("close"), "it says {said:?}");
                 connection.assert_closed();
             }
@@ -235,7 +235,7 @@ fn answered(bytes: impl Into<Vec<u8>>, status: u16, code: &'static str) -> Case 
 #[test]
 fn every_case_of_the_torture_table_gets_its_answer_and_harms_nobody() {
     let board = Board::with(&[("ADMIN_TOKEN", "t0ken")]);
-    let cases: Vec<Case> = [lines::cases(), headers::cases(), framing::cases(), bodies::cases(), pace::cases()]
+    let cases: Vec<Case> = [lines::cases(), headers::cases(), framing::cases(), bodies::cases(), delivery::cases()]
         .into_iter()
         .flatten()
         .collect();
@@ -256,7 +256,7 @@ fn every_case_of_the_torture_table_gets_its_answer_and_harms_nobody() {
 fn whatever_does_not_become_whole_is_told_so_in_time() {
     const LIMIT: Duration = Duration::from_secs(1);
     let board = Board::with(&[("REQUEST_TIMEOUT", "1s")]);
-    let parts = pace::unfinished();
+    let parts = delivery::unfinished();
     let start = Instant::now();
     let mut connections: Vec<Connection> = parts.iter().map(|_| board.service.connect()).collect();
     connections.iter_mut().zip(&parts).for_each(|(connection, part)| connection.send(part));

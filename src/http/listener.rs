@@ -1,4 +1,4 @@
-//! The door: the listening socket, and how connections are accepted, also while no descriptor is left for them.
+//! The listener: the listening socket, and how connections are accepted, also while no descriptor is left for them.
 //!
 //! Never decides what becomes of a connection, nor which one has to make room.
 
@@ -13,11 +13,11 @@ use rustix::io::Errno;
 use crate::metrics::METRICS;
 use crate::system::{Interest, Sockets, Watched};
 
-/// The door's key among the sockets; connections have their place's number.
-pub(super) const DOOR: usize = usize::MAX - 1;
+/// The listener's key among the sockets; connections have their place's number.
+pub(super) const LISTENER_KEY: usize = usize::MAX - 1;
 
 /// Where connections come in.
-pub(super) struct Door {
+pub(super) struct Listener {
     listener: Mutex<Option<Watched<TcpListener>>>,
     /// Given up for a moment to accept, and close, a connection when no other descriptor is left.
     reserve: Mutex<Option<File>>,
@@ -29,12 +29,12 @@ const ACCEPTS: usize = 64;
 const NO_DESCRIPTOR: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-impl Door {
-    /// A door at `listener`; when it is listened at, one of those who wait for `sockets` is told of its connections.
-    pub(super) fn open(listener: TcpListener, sockets: &Arc<Sockets>) -> io::Result<Door> {
+impl Listener {
+    /// A listener at `listener`; when it is listened at, one of those who wait for `sockets` is told of its connections.
+    pub(super) fn open(listener: TcpListener, sockets: &Arc<Sockets>) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
         let listener = Watched::once(listener, sockets)?;
-        Ok(Door { listener: Mutex::new(Some(listener)), reserve: Mutex::new(open_reserve()) })
+        Ok(Listener { listener: Mutex::new(Some(listener)), reserve: Mutex::new(open_reserve()) })
     }
 
     /// Ends accepting; connections that nobody has accepted are reset by the system.
@@ -49,7 +49,7 @@ impl Door {
         }
     }
 
-    /// Gives what waits at the door to `admit`. Where no descriptor is left for it, `make_room` closes another connection,
+    /// Gives what waits at the listener to `admit`. Where no descriptor is left for it, `make_room` closes another connection,
     /// or says that there is none that it may close.
     pub(super) fn accept(&self, make_room: impl Fn() -> bool, admit: impl Fn(TcpStream, SocketAddr)) {
         let guard = lock(&self.listener);
@@ -119,7 +119,7 @@ impl Door {
 }
 
 fn arm(listener: &Watched<TcpListener>) {
-    if let Err(error) = listener.arm(DOOR, Interest::Read) {
+    if let Err(error) = listener.arm(LISTENER_KEY, Interest::Read) {
         error!("the listener can't be waited for: {error}");
     }
 }
@@ -128,7 +128,7 @@ fn open_reserve() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-/// A panic under one of the door's locks leaves nothing half-changed behind, so poison says nothing.
+/// A panic under one of the listener's locks leaves nothing half-changed behind, so poison says nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,31 +5,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bytes that may be held.
 #[derive(Debug)]
-pub struct Budget {
+pub struct MemoryBudget {
     limit: usize,
     held: AtomicUsize,
 }
 
-/// What one connection holds of a [`Budget`]; given back on drop.
+/// What one connection holds of a [`MemoryBudget`]; given back on drop.
 #[derive(Debug)]
-pub struct Share {
-    budget: Arc<Budget>,
+pub struct Reservation {
+    budget: Arc<MemoryBudget>,
     bytes: usize,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// A budget of `limit` bytes.
-    pub fn new(limit: usize) -> Arc<Budget> {
-        Arc::new(Budget { limit, held: AtomicUsize::new(0) })
+    pub fn new(limit: usize) -> Arc<MemoryBudget> {
+        Arc::new(MemoryBudget { limit, held: AtomicUsize::new(0) })
     }
 
     /// A share that holds nothing yet.
-    pub fn share(self: &Arc<Budget>) -> Share {
-        Share { budget: Arc::clone(self), bytes: 0 }
+    pub fn share(self: &Arc<MemoryBudget>) -> Reservation {
+        Reservation { budget: Arc::clone(self), bytes: 0 }
     }
 }
 
-impl Share {
+impl Reservation {
     /// Bytes that are held.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -54,7 +54,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.resize(0);
     }
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn shares_never_exceed_the_budget_and_give_back_what_they_held() {
-        let budget = Budget::new(100);
+        let budget = MemoryBudget::new(100);
         let (mut a, mut b) = (budget.share(), budget.share());
         assert!(a.resize(60));
         assert!(!b.resize(41));

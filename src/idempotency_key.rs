@@ -10,17 +10,17 @@ pub const MAX_KEY: usize = 64;
 
 /// A key as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key([u8; 16]);
+pub struct IdempotencyKey([u8; 16]);
 
-impl Key {
+impl IdempotencyKey {
     /// A key that nobody had before.
-    pub fn fresh() -> Key {
-        Key(*Uuid::now_v7().as_bytes())
+    pub fn generate() -> IdempotencyKey {
+        IdempotencyKey(*Uuid::now_v7().as_bytes())
     }
 
     /// The key that a client chose: 1 to [`MAX_KEY`] visible ASCII characters, compared byte for byte. Nothing when it
     /// is malformed.
-    pub fn chosen(text: &str) -> Option<Key> {
+    pub fn parse(text: &str) -> Option<IdempotencyKey> {
         if !(1..=MAX_KEY).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return None;
         }
@@ -28,11 +28,11 @@ impl Key {
         if let Ok(uuid) = Uuid::try_parse(text)
             && uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text
         {
-            return Some(Key(*uuid.as_bytes()));
+            return Some(IdempotencyKey(*uuid.as_bytes()));
         }
         let mut key = [0; 16];
         key.copy_from_slice(&Sha256::digest(text)[..16]);
-        Some(Key(key))
+        Some(IdempotencyKey(key))
     }
 
     /// The bytes that are stored.
@@ -46,13 +46,13 @@ impl Key {
     }
 
     /// The key with these stored bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Key> {
-        bytes.try_into().ok().map(Key)
+    pub fn from_bytes(bytes: &[u8]) -> Option<IdempotencyKey> {
+        bytes.try_into().ok().map(IdempotencyKey)
     }
 }
 
 /// A fresh key in the form that a client sends back, for a form or a script.
-pub fn fresh_text() -> String {
+pub fn generate_text() -> String {
     Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
 }
 
@@ -62,13 +62,13 @@ mod tests {
 
     #[test]
     fn a_key_made_here_comes_back_as_the_same_key() {
-        let text = fresh_text();
-        assert_eq!(Key::chosen(&text).unwrap().as_bytes(), Uuid::parse_str(&text).unwrap().as_bytes());
+        let text = generate_text();
+        assert_eq!(IdempotencyKey::parse(&text).unwrap().as_bytes(), Uuid::parse_str(&text).unwrap().as_bytes());
     }
 
     #[test]
     fn keys_are_compared_byte_for_byte() {
-        let key = |text: &str| Key::chosen(text).unwrap();
+        let key = |text: &str| IdempotencyKey::parse(text).unwrap();
         let uuid = "0190163d-8694-739b-aea5-966c26f8ad90";
         assert_eq!(key(uuid), key(uuid));
         assert_ne!(key(uuid), key(&uuid.to_uppercase()));
@@ -80,16 +80,16 @@ mod tests {
     #[test]
     fn a_key_is_1_to_64_visible_ascii_characters() {
         for text in ["!", "~", &"k".repeat(64)] {
-            assert!(Key::chosen(text).is_some(), "{text:?}");
+            assert!(IdempotencyKey::parse(text).is_some(), "{text:?}");
         }
         for text in ["", " ", "a b", "é", "a\n", "\u{7f}", &"k".repeat(65)] {
-            assert!(Key::chosen(text).is_none(), "{text:?}");
+            assert!(IdempotencyKey::parse(text).is_none(), "{text:?}");
         }
     }
 
     #[test]
     fn fresh_keys_are_ordered_by_time() {
-        let keys: Vec<Key> = (0..1000).map(|_| Key::fresh()).collect();
+        let keys: Vec<IdempotencyKey> = (0..1000).map(|_| IdempotencyKey::generate()).collect();
         assert!(keys.is_sorted());
     }
 }

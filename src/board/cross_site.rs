@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::client::is_trusted;
+use super::client_address::is_trusted;
 use crate::http::Request;
 
 /// Whether `request`, which writes, comes from a page of another site. Only `trusted` proxies are believed when they say

@@ -5,39 +5,39 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::answer;
-use crate::http::{Reply, Responder};
-use crate::lane::{Away, Verdict, Work};
-use crate::store::Seat;
+use super::responses;
+use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
+use crate::http::{Responder, Response};
+use crate::store::Client;
 
 /// How long a result is shared.
 const SHARED: Duration = Duration::from_secs(1);
 
 /// The work of the lane.
 #[derive(Default)]
-pub struct Watch {
+pub struct Readiness {
     latest: Mutex<Option<Look>>,
 }
 
 #[derive(Clone)]
 struct Look {
     at: Instant,
-    reply: Reply,
+    reply: Response,
 }
 
-impl Watch {
+impl Readiness {
     /// The answer of a look that is fresh enough to be shared.
-    pub fn shared(&self) -> Option<Reply> {
+    pub fn shared(&self) -> Option<Response> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.as_ref().filter(|look| look.at.elapsed() < SHARED).map(|look| look.reply.clone())
     }
 
-    fn look(&self, seat: &mut Seat) -> Reply {
-        let reply = match seat.probe() {
-            Ok(()) => answer::text(200, &[], "ready"),
+    fn look(&self, client: &mut Client) -> Response {
+        let reply = match client.probe() {
+            Ok(()) => responses::text(200, &[], "ready"),
             Err(cause) => {
                 warn!("not ready: {cause}");
-                not_ready(cause.in_short())
+                not_ready(cause.summary())
             }
         };
         let look = Look { at: Instant::now(), reply: reply.clone() };
@@ -46,27 +46,27 @@ impl Watch {
     }
 }
 
-impl Work for Watch {
+impl BatchProcessor for Readiness {
     type Job = Responder;
-    type Seat = Seat;
-    type Done = (Vec<Responder>, Reply);
+    type Connection = Client;
+    type Outcome = (Vec<Responder>, Response);
 
-    fn run(&self, seat: &mut Seat, probes: Vec<Responder>, waited: Duration) -> (Self::Done, Verdict) {
-        seat.begin(waited);
-        let reply = self.shared().unwrap_or_else(|| self.look(seat));
-        ((probes, reply), Verdict::Carry)
+    fn execute(&self, client: &mut Client, probes: Vec<Responder>, waited: Duration) -> (Self::Outcome, BackendState) {
+        client.begin(waited);
+        let reply = self.shared().unwrap_or_else(|| self.look(client));
+        ((probes, reply), BackendState::Up)
     }
 
-    fn report(&self, (probes, reply): Self::Done) {
+    fn reply(&self, (probes, reply): Self::Outcome) {
         probes.into_iter().for_each(|probe| probe.answer(reply.clone()));
     }
 
-    fn turn_away(&self, probes: Vec<Responder>, _: Away) {
+    fn reject(&self, probes: Vec<Responder>, _: RejectReason) {
         probes.into_iter().for_each(|probe| probe.answer(not_ready("the database is not available")));
     }
 }
 
 /// What a probe is told when the service can't serve.
-pub fn not_ready(reason: &str) -> Reply {
-    answer::text(503, &[("Retry-After", "1")], &format!("not ready: {reason}"))
+pub fn not_ready(reason: &str) -> Response {
+    responses::text(503, &[("Retry-After", "1")], &format!("not ready: {reason}"))
 }

@@ -2,7 +2,7 @@
 
 /// Who or what ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closed {
+pub(super) enum CloseReason {
     /// The client went away, or the network between.
     Client,
     /// The last answer is out: the client wanted it so, or an error needs it.
@@ -21,18 +21,18 @@ pub(super) enum Closed {
     Shutdown,
 }
 
-impl Closed {
+impl CloseReason {
     /// As the metrics call it.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Closed::Client => "client",
-            Closed::Answered => "answered",
-            Closed::IdleTimeout => "idle_timeout",
-            Closed::RequestTimeout => "request_timeout",
-            Closed::WriteTimeout => "write_timeout",
-            Closed::Evicted => "evicted",
-            Closed::Memory => "memory",
-            Closed::Shutdown => "shutdown",
+            CloseReason::Client => "client",
+            CloseReason::Answered => "answered",
+            CloseReason::IdleTimeout => "idle_timeout",
+            CloseReason::RequestTimeout => "request_timeout",
+            CloseReason::WriteTimeout => "write_timeout",
+            CloseReason::Evicted => "evicted",
+            CloseReason::Memory => "memory",
+            CloseReason::Shutdown => "shutdown",
         }
     }
 }

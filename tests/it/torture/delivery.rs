@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
             let (first, second) = bytes.split_at(at);
             Case::new(format!("two pieces, split at {at}"))
                 .send(first)
-                .settle()
+                .run_queued()
                 .send(second)
                 .answer(200, "")
                 .stores("p")
@@ -131,10 +131,10 @@ fn left() -> Vec<Case> {
         Case::new("closed at once").dropped(),
         Case::new("reset at once").reset(),
         Case::new("closed in a head").send(half(get("/livez", ""))).dropped(),
-        Case::new("reset in a head").send(half(get("/livez", ""))).settle().reset(),
+        Case::new("reset in a head").send(half(get("/livez", ""))).run_queued().reset(),
         Case::new("closed in a body").send(post("Content-Length: 5000\r\n", "new_message=")).dropped(),
-        Case::new("reset in a body").send(post("Content-Length: 5000\r\n", "new_message=")).settle().reset(),
-        Case::new("reset in a chunk").send(post("Transfer-Encoding: chunked\r\n", "d\r\nnew")).settle().reset(),
+        Case::new("reset in a body").send(post("Content-Length: 5000\r\n", "new_message=")).run_queued().reset(),
+        Case::new("reset in a chunk").send(post("Transfer-Encoding: chunked\r\n", "d\r\nnew")).run_queued().reset(),
         Case::new("closed before the answers").send(get("/", "").repeat(1000)).dropped(),
         Case::new("reset before the answers").send(get("/", "").repeat(1000)).reset(),
         Case::new("reset in the middle of the answers").send(get("/", "").repeat(100)).answer(200, "").reset(),

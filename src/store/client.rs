@@ -1,4 +1,4 @@
-//! A seat: one connection to the database, for one leader of a lane, and what is done when a statement fails.
+//! A client: one connection to the database, for one leader of a lane, and what is done when a statement fails.
 //!
 //! After any error that is not the server's own error packet the connection never serves again: its answer may still be
 //! in the pipe, and the next client would read it. The crate's pool is not used: it opens connections while it holds its
@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::connection::Connection;
 use super::error::{Error, words};
-use super::failure::Failure;
+use super::error_class::ErrorClass;
 use super::servers::Servers;
-use super::session::Session;
 use crate::metrics::METRICS;
 use crate::retry::jitter;
 use log::{info, warn};
@@ -19,17 +19,17 @@ use log::{info, warn};
 /// How long the database may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a session, over all servers and addresses together.
+    /// For a connection, over all servers and addresses together.
     pub connect: Duration,
-    /// For a statement, with the session that has to be opened for it; none for those that may take as long as they need.
+    /// For a statement, with the connection that has to be opened for it; none for those that may take as long as they need.
     pub statement: Option<Duration>,
 }
 
 /// A connection that is opened when it is needed and kept while it is sound.
-pub struct Seat {
+pub struct Client {
     servers: Arc<Servers>,
     timeouts: Timeouts,
-    session: Option<Session>,
+    connection: Option<Connection>,
     /// When the work that has begun has to be done.
     end: Option<Instant>,
 }
@@ -43,28 +43,28 @@ const MAX_ATTEMPTS: u32 = 6;
 
 impl Timeouts {
     /// How long somebody may wait before work for him begins; the rest of the statement's time and a second is for it.
-    pub fn patience(&self) -> Duration {
+    pub fn max_queue_wait(&self) -> Duration {
         self.statement.map_or(Duration::MAX, |statement| (statement / 2).max(WAITING))
     }
 
     /// Seconds that a statement may wait for a row lock: less than the shortest time it may have, because a statement whose
     /// client gave up goes on waiting, and keeps the locks it has.
     pub(super) fn lock_wait(&self) -> Option<u64> {
-        let shortest = |statement: Duration| statement.min((statement + WAITING).saturating_sub(self.patience()));
+        let shortest = |statement: Duration| statement.min((statement + WAITING).saturating_sub(self.max_queue_wait()));
         self.statement.map(|statement| (shortest(statement).as_secs_f64().ceil() as u64).saturating_sub(1).max(1))
     }
 }
 
-impl Seat {
-    /// A seat without a connection yet.
-    pub fn new(servers: Arc<Servers>, timeouts: Timeouts) -> Seat {
-        Seat { servers, timeouts, session: None, end: None }
+impl Client {
+    /// A client without a connection yet.
+    pub fn new(servers: Arc<Servers>, timeouts: Timeouts) -> Client {
+        Client { servers, timeouts, connection: None, end: None }
     }
 
-    /// Gives the seat up, and its session to the seat that needs one next: a login less for the first who asks.
+    /// Gives the client up, and its connection to the client that needs one next: a login less for the first who asks.
     pub fn leave(self) {
-        if let Some(session) = self.session.filter(|session| session.generation().is_some()) {
-            self.servers.keep_spare(session);
+        if let Some(connection) = self.connection.filter(|connection| connection.generation().is_some()) {
+            self.servers.keep_spare(connection);
         }
     }
 
@@ -76,51 +76,51 @@ impl Seat {
     }
 
     /// Runs `statements`, again where that is safe and has a chance: they must mean the same when they are run twice.
-    /// They are told whether an earlier attempt may have succeeded unheard. All of it, the session that may have to be
+    /// They are told whether an earlier attempt may have succeeded outcome_unknown. All of it, the connection that may have to be
     /// opened too, is over when the time of the work is, or without a beginning of it, that of one statement.
     pub(super) fn run<T>(
         &mut self,
-        mut statements: impl FnMut(&mut Session, bool) -> Result<T, mysql::Error>,
+        mut statements: impl FnMut(&mut Connection, bool) -> Result<T, mysql::Error>,
     ) -> Result<T, Error> {
         let end = self.end.or_else(|| self.timeouts.statement.map(|statement| Instant::now() + statement));
-        let mut unheard = false;
+        let mut outcome_unknown = false;
         for attempt in 1.. {
-            // That says nothing of the server, and the session is as sound as it was.
+            // That says nothing of the server, and the connection is as sound as it was.
             if end.is_some_and(|end| Instant::now() >= end) {
                 return Err(Error::Busy("no time is left for the statement".to_owned()));
             }
-            let mut session = self.session(end)?;
-            let server = session.server;
-            let error = match statements(&mut session, unheard) {
+            let mut connection = self.connection(end)?;
+            let server = connection.server;
+            let error = match statements(&mut connection, outcome_unknown) {
                 Ok(result) => {
-                    self.session = Some(session);
+                    self.connection = Some(connection);
                     return Ok(result);
                 }
                 Err(error) => error,
             };
-            let failure = Failure::of(&error);
+            let failure = ErrorClass::of(&error);
             let hopeless =
                 attempt >= MAX_ATTEMPTS || end.is_some_and(|end| Instant::now() + self.needs(failure) >= end);
             match failure {
-                Failure::Refused => {
-                    self.session = Some(session);
+                ErrorClass::Refused => {
+                    self.connection = Some(connection);
                     return Err(Error::refused(&error));
                 }
-                Failure::TimedOut => {
+                ErrorClass::TimedOut => {
                     self.servers.avoid(server);
                     return Err(Error::TimedOut);
                 }
-                Failure::Lost if unheard || hopeless => {
+                ErrorClass::Lost if outcome_unknown || hopeless => {
                     self.servers.avoid(server);
                     return Err(Error::Lost(words(&error)));
                 }
-                Failure::Lost => {
-                    unheard = true;
+                ErrorClass::Lost => {
+                    outcome_unknown = true;
                     count_retry(failure);
                     info!("the connection to {server} is lost ({}); trying once more", words(&error));
                 }
-                Failure::Transient | Failure::LockWait => {
-                    self.session = Some(session);
+                ErrorClass::Transient | ErrorClass::LockWait => {
+                    self.connection = Some(connection);
                     if hopeless {
                         return Err(Error::Busy(words(&error)));
                     }
@@ -128,7 +128,7 @@ impl Seat {
                     warn!("trying a statement again after: {}", words(&error));
                     thread::sleep(jitter(FIRST_PAUSE * attempt));
                 }
-                Failure::WrongServer => {
+                ErrorClass::WrongServer => {
                     self.servers.avoid(server);
                     if hopeless {
                         return Err(Error::Busy(words(&error)));
@@ -142,11 +142,11 @@ impl Seat {
         Err(Error::TimedOut)
     }
 
-    /// The session that is there, if it is still one with the right server, or a new one.
-    fn session(&mut self, end: Option<Instant>) -> Result<Session, Error> {
-        let kept = self.session.take().or_else(|| self.servers.take_spare());
+    /// The connection that is there, if it is still one with the right server, or a new one.
+    fn connection(&mut self, end: Option<Instant>) -> Result<Connection, Error> {
+        let kept = self.connection.take().or_else(|| self.servers.take_spare());
         let kept = kept.filter(|kept| kept.generation().is_some_and(|g| self.servers.is_current(g)));
-        let mut session = match kept {
+        let mut connection = match kept {
             Some(kept) => kept,
             None => {
                 let left = end.map_or(self.timeouts.connect, |end| end.saturating_duration_since(Instant::now()));
@@ -154,23 +154,25 @@ impl Seat {
                 self.servers.connect(limit, self.timeouts.lock_wait()).map_err(Error::NoSession)?
             }
         };
-        session.begin(end);
-        Ok(session)
+        connection.begin(end);
+        Ok(connection)
     }
 
     /// What has to be left of a statement's time for another attempt.
-    fn needs(&self, failure: Failure) -> Duration {
+    fn needs(&self, failure: ErrorClass) -> Duration {
         match failure {
             // It may wait for the lock as long again; given up earlier, it would go on waiting without us.
-            Failure::LockWait => Duration::from_secs(self.timeouts.lock_wait().unwrap_or(0)),
-            Failure::Transient | Failure::WrongServer | Failure::Lost | Failure::TimedOut | Failure::Refused => {
-                Duration::ZERO
-            }
+            ErrorClass::LockWait => Duration::from_secs(self.timeouts.lock_wait().unwrap_or(0)),
+            ErrorClass::Transient
+            | ErrorClass::WrongServer
+            | ErrorClass::Lost
+            | ErrorClass::TimedOut
+            | ErrorClass::Refused => Duration::ZERO,
         }
     }
 }
 
-fn count_retry(failure: Failure) {
+fn count_retry(failure: ErrorClass) {
     METRICS.database_retries.with_label_values(&[failure.name()]).inc();
 }
 

@@ -1,4 +1,4 @@
-//! A session with one server: who we are, how it is encrypted, and how long each of its round trips may wait.
+//! A connection with one server: who we are, how it is encrypted, and how long each of its round trips may wait.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -36,7 +36,7 @@ pub enum Encryption {
 }
 
 /// A connection, and which server it goes to.
-pub(super) struct Session {
+pub(super) struct Connection {
     connection: LeanConnection,
     /// Statements that it was asked.
     asked: u32,
@@ -68,7 +68,7 @@ const LOGIN_WAITS: u32 = 4;
 const MAX_PACKET: usize = 64 * 1024 * 1024;
 
 impl Account {
-    /// Opens a session with the server called `name` at `address`. `share` bounds the connect, and the login;
+    /// Opens a connection with the server called `name` at `address`. `share` bounds the connect, and the login;
     /// statements wait for row locks for `lock_wait` seconds.
     pub(super) fn open(
         &self,
@@ -123,21 +123,21 @@ impl Account {
     }
 }
 
-impl Session {
-    pub(super) fn of_primary(connection: LeanConnection, server: SocketAddr, generation: u64) -> Session {
-        Session::new(connection, server, Some(generation))
+impl Connection {
+    pub(super) fn of_primary(connection: LeanConnection, server: SocketAddr, generation: u64) -> Connection {
+        Connection::new(connection, server, Some(generation))
     }
 
-    pub(super) fn of_reader(connection: LeanConnection, server: SocketAddr) -> Session {
-        Session::new(connection, server, None)
+    pub(super) fn of_reader(connection: LeanConnection, server: SocketAddr) -> Connection {
+        Connection::new(connection, server, None)
     }
 
-    fn new(connection: LeanConnection, server: SocketAddr, generation: Option<u64>) -> Session {
-        METRICS.database_sessions.inc();
+    fn new(connection: LeanConnection, server: SocketAddr, generation: Option<u64>) -> Connection {
+        METRICS.database_connections.inc();
         // As the answer to the first statement says it; the crate forgets it with each error that the server reports.
         let no_backslash_escape = connection.no_backslash_escape();
         let patience = Some(Duration::ZERO);
-        Session {
+        Connection {
             connection,
             asked: 0,
             server,
@@ -202,9 +202,9 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for Connection {
     fn drop(&mut self) {
-        METRICS.database_sessions.dec();
+        METRICS.database_connections.dec();
     }
 }
 

@@ -3,15 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The phase, shared by those who change it and those who answer by it.
+/// The lifecycle, shared by those who change it and those who answer by it.
 #[derive(Debug, Default)]
-pub struct Phase {
+pub struct Lifecycle {
     open: AtomicBool,
     ending: AtomicBool,
     waiting_for: Mutex<String>,
 }
 
-impl Phase {
+impl Lifecycle {
     /// The table is there and has its shape: requests may go to the database.
     pub fn set_open(&self) {
         self.open.store(true, Ordering::Release);

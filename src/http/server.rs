@@ -1,8 +1,8 @@
-//! The hub: all connections, and equal workers that wait for them and for the door.
+//! The server: all connections, and equal workers that wait for them and for the listener.
 //!
 //! A worker that listens takes events and handles them itself: there is no hand-over between threads on the way of a
 //! request. Workers never block on a socket; what can't go on is parked until its event. One more thread looks at the
-//! deadlines. The hub knows nothing of what a request means.
+//! deadlines. The server knows nothing of what a request means.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error};
 
-use super::access::Access;
-use super::budget::Budget;
-use super::closed::Closed;
+use super::access_log::AccessRecord;
+use super::close_reason::CloseReason;
 use super::connection::{Connection, Expiry, Next};
-use super::door::{DOOR, Door};
 use super::head::Head;
+use super::listener::{LISTENER_KEY, Listener};
+use super::memory_budget::MemoryBudget;
 use super::parking::{Parking, Spot};
 use super::places::Places;
-use super::reply::Reply;
 use super::request::RequestId;
 use super::responder::Responder;
-use super::turn::{Task, Turns};
-use super::{Refusal, Service};
+use super::response::Response;
+use super::scheduler::{PollPermits, Task};
+use super::{RequestError, Service};
 use crate::metrics::METRICS;
 use crate::system::{Happened, Interest, Sockets, Watched};
 
@@ -57,45 +57,45 @@ const SWEEP: Duration = Duration::from_millis(200);
 const SCRATCH: usize = 16 * 1024;
 
 /// All connections.
-pub struct Hub {
-    itself: Weak<Hub>,
+pub struct Server {
+    itself: Weak<Server>,
     sockets: Arc<Sockets>,
-    turns: Turns,
+    turns: PollPermits,
     service: Box<dyn Service>,
     limits: Limits,
     /// Lines that every answer has, each with its CRLF.
     common: String,
-    door: Door,
+    listener: Listener,
     parking: Parking,
     places: Arc<Places>,
-    budget: Arc<Budget>,
+    budget: Arc<MemoryBudget>,
     closing: AtomicBool,
     process: u32,
     requests: AtomicU64,
 }
 
-impl Hub {
-    /// A hub that listens on `listener` and serves `service`; `common` are headers that every answer has.
+impl Server {
+    /// A server that listens on `listener` and serves `service`; `common` are headers that every answer has.
     pub fn new(
         listener: TcpListener,
         service: Box<dyn Service>,
         limits: Limits,
         common: &[(&str, &str)],
-    ) -> io::Result<Arc<Hub>> {
+    ) -> io::Result<Arc<Server>> {
         let sockets = Sockets::new()?;
-        let door = Door::open(listener, &sockets)?;
+        let listener = Listener::open(listener, &sockets)?;
         let total = limits.max_connections + SPARE_PLACES;
-        Ok(Arc::new_cyclic(|itself| Hub {
+        Ok(Arc::new_cyclic(|itself| Server {
             itself: Weak::clone(itself),
             sockets,
-            turns: Turns::new(limits.listeners),
+            turns: PollPermits::new(limits.listeners),
             service,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
-            door,
+            listener,
             parking: Parking::new(total),
             places: Places::new(total),
-            budget: Budget::new(HELD_BYTES),
+            budget: MemoryBudget::new(HELD_BYTES),
             closing: AtomicBool::new(false),
             process: RandomState::new().hash_one(0u8) as u32,
             requests: AtomicU64::new(0),
@@ -103,19 +103,19 @@ impl Hub {
     }
 
     /// Starts `workers` threads, which live as long as the process. Connections are not accepted yet.
-    pub fn start(self: &Arc<Hub>, workers: usize) -> io::Result<()> {
+    pub fn start(self: &Arc<Server>, workers: usize) -> io::Result<()> {
         for number in 0..workers {
-            let hub = Arc::clone(self);
-            thread::Builder::new().name(format!("worker-{number}")).spawn(move || hub.work(number))?;
+            let server = Arc::clone(self);
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || server.work(number))?;
         }
         Ok(())
     }
 
     /// Begins to accept connections, and starts the thread that looks at their deadlines.
-    pub fn open(self: &Arc<Hub>) -> io::Result<()> {
-        let hub = Arc::clone(self);
-        thread::Builder::new().name("deadlines".to_owned()).spawn(move || hub.keep_deadlines())?;
-        self.door.listen();
+    pub fn open(self: &Arc<Server>) -> io::Result<()> {
+        let server = Arc::clone(self);
+        thread::Builder::new().name("deadlines".to_owned()).spawn(move || server.keep_deadlines())?;
+        self.listener.listen();
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl Hub {
     /// last one is gone.
     pub fn close(&self, on_empty: impl FnOnce() + Send + 'static) {
         self.closing.store(true, Ordering::SeqCst);
-        self.door.close();
+        self.listener.close();
         self.places.when_empty(Box::new(on_empty));
         for spot in self.parking.spots() {
             if let Some(connection) = &mut spot.lock().connection
@@ -141,7 +141,7 @@ impl Hub {
     }
 
     /// Sends `reply` on a connection whose request it answers.
-    pub(super) fn finish(&self, mut connection: Box<Connection>, reply: Reply, access: &Access) {
+    pub(super) fn finish(&self, mut connection: Box<Connection>, reply: Response, access: &AccessRecord) {
         access.answered(&reply);
         let keep = !self.closing.load(Ordering::SeqCst);
         match connection.send(reply, [&self.common, access.id.line()], keep) {
@@ -159,7 +159,7 @@ impl Hub {
                 Task::Listen => self.listen(&mut events, &mut scratch),
                 Task::Help => {}
             }
-            survive(|| self.service.settle(&mut turn));
+            survive(|| self.service.run_queued(&mut turn));
         }
     }
 
@@ -189,7 +189,7 @@ impl Hub {
     }
 
     fn event(&self, event: Happened, scratch: &mut [u8]) {
-        if event.key == DOOR {
+        if event.key == LISTENER_KEY {
             return self.accept();
         }
         // Another worker has it; or the event is that of a connection that is gone.
@@ -204,8 +204,8 @@ impl Hub {
         match connection.advance(scratch) {
             Next::Request(request) => {
                 let access = self.access(Some(&request.head), connection.peer());
-                let Some(hub) = self.itself.upgrade() else { return };
-                self.service.respond(*request, Responder::new(hub, connection, access));
+                let Some(server) = self.itself.upgrade() else { return };
+                self.service.respond(*request, Responder::new(server, connection, access));
             }
             Next::Refuse(refusal, head) => {
                 let access = self.access(head.as_deref(), connection.peer());
@@ -223,7 +223,7 @@ impl Hub {
             // Unless it is the heaviest itself.
             if !self.evict_heaviest(connection.burden(Instant::now())) {
                 debug!("a connection to {} is closed: no room for what it holds", connection.peer());
-                connection.end(Closed::Memory);
+                connection.end(CloseReason::Memory);
                 return;
             }
         }
@@ -231,7 +231,7 @@ impl Hub {
         let mut parked = self.parking.at(connection.lease.place()).lock();
         let missed = std::mem::take(&mut parked.missed);
         if self.closing.load(Ordering::SeqCst) && connection.idle_since().is_some() {
-            connection.end(Closed::Shutdown);
+            connection.end(CloseReason::Shutdown);
         } else if connection.park(interest, missed, &self.limits).is_ok() {
             parked.connection = Some(connection);
         }
@@ -248,14 +248,14 @@ impl Hub {
             return false;
         }
         if let Some(mut connection) = spot.lock().connection.take_if(|connection| connection.burden(now) > than) {
-            connection.end(Closed::Memory);
+            connection.end(CloseReason::Memory);
             debug!("a connection to {} is closed: it holds too much for too long", connection.peer());
         }
         true
     }
 
     fn accept(&self) {
-        self.door.accept(|| self.evict_longest_idle(), |socket, peer| self.admit(socket, peer));
+        self.listener.accept(|| self.evict_longest_idle(), |socket, peer| self.admit(socket, peer));
     }
 
     fn admit(&self, socket: TcpStream, peer: SocketAddr) {
@@ -272,8 +272,8 @@ impl Hub {
         let mut connection = Box::new(Connection::new(socket, peer, lease, self.budget.share(), &self.limits));
         if full {
             METRICS.connections_refused.with_label_values(&["full"]).inc();
-            connection.abandon(Closed::Answered);
-            self.finish(connection, self.service.refuse(Refusal::Overloaded, None), &self.access(None, peer));
+            connection.abandon(CloseReason::Answered);
+            self.finish(connection, self.service.refuse(RequestError::Overloaded, None), &self.access(None, peer));
         } else {
             self.park(connection, Interest::Read);
         }
@@ -285,14 +285,14 @@ impl Hub {
         let Some((_, spot)) = longest else { return false };
         // Unless it has become busy meanwhile, and then another look would find another one.
         if let Some(mut longest) = spot.lock().connection.take_if(|connection| connection.idle_since().is_some()) {
-            longest.end(Closed::Evicted);
+            longest.end(CloseReason::Evicted);
         }
         true
     }
 
     fn sweep(&self) {
         // Also when an earlier attempt to accept failed, or met a panic.
-        self.door.listen();
+        self.listener.listen();
         let mut idle = 0;
         let now = Instant::now();
         for spot in self.parking.spots() {
@@ -304,19 +304,19 @@ impl Hub {
                 Some(Expiry::Refuse) => {
                     let Some(mut connection) = parked.connection.take() else { continue };
                     drop(parked);
-                    connection.abandon(Closed::RequestTimeout);
+                    connection.abandon(CloseReason::RequestTimeout);
                     let access = self.access(None, connection.peer());
-                    self.finish(connection, self.service.refuse(Refusal::TimedOut, None), &access);
+                    self.finish(connection, self.service.refuse(RequestError::TimedOut, None), &access);
                 }
             }
         }
         METRICS.connections.with_label_values(&["idle"]).set(idle);
     }
 
-    fn access(&self, head: Option<&Head>, peer: IpAddr) -> Access {
+    fn access(&self, head: Option<&Head>, peer: IpAddr) -> AccessRecord {
         let sent = head.and_then(|head| head.value("x-request-id")).and_then(RequestId::sane);
         let number = || RequestId::numbered(self.process, self.requests.fetch_add(1, Ordering::Relaxed));
-        Access::new(sent.unwrap_or_else(number), head.map(|head| &head.method), peer)
+        AccessRecord::new(sent.unwrap_or_else(number), head.map(|head| &head.method), peer)
     }
 }
 

@@ -13,14 +13,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::board::{self, Board, LEADERS, Seats};
+use crate::board::{self, Board, Clients, LEADERS};
 use crate::config::Config;
-use crate::http::hub::SPARE_PLACES;
-use crate::http::{Hub, Limits};
-use crate::opening::Opening;
-use crate::phase::Phase;
-use crate::store::{Seat, Servers, Timeouts};
-use crate::system::{processors, thin_out_allocator};
+use crate::http::server::SPARE_PLACES;
+use crate::http::{Limits, Server};
+use crate::lifecycle::Lifecycle;
+use crate::store::supervisor::Supervisor;
+use crate::store::{Client, Servers, Timeouts};
+use crate::system::{processors, tune_malloc};
 
 /// What the main thread waits for.
 enum Event {
@@ -42,7 +42,7 @@ const WATCH_TIMEOUTS: Timeouts =
 
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
-    thin_out_allocator();
+    tune_malloc();
     config.notes.iter().for_each(|note| warn!("{note}"));
     let max_connections = fit_descriptors(config.max_connections);
     // They are kept from here on, for the thread that starts later: whoever sees that it listens may send one.
@@ -54,13 +54,18 @@ pub fn run(config: Config) -> Result<(), String> {
 
     // Nothing takes longer; all the rest is done meanwhile.
     let servers = Arc::new(Servers::new(config.hosts, config.account));
-    let phase = Arc::new(Phase::default());
-    phase.set_waiting_for("waiting for the database");
+    let lifecycle = Arc::new(Lifecycle::default());
+    lifecycle.set_waiting_for("waiting for the database");
     let timeouts = Timeouts { connect: config.db_timeout, statement: Some(config.db_timeout) };
     let (events, received) = mpsc::channel();
     let (tried, first_try) = mpsc::channel();
-    let opening =
-        Opening { servers: Arc::clone(&servers), phase: Arc::clone(&phase), timeouts, wait: config.db_wait, tried };
+    let opening = Supervisor {
+        servers: Arc::clone(&servers),
+        lifecycle: Arc::clone(&lifecycle),
+        timeouts,
+        wait: config.db_wait,
+        tried,
+    };
     let told = events.clone();
     let give_up = move |reason| drop(told.send(Event::GaveUp(reason)));
     opening.start(give_up).map_err(|e| format!("a thread can't be started: {e}"))?;
@@ -76,9 +81,9 @@ pub fn run(config: Config) -> Result<(), String> {
         rate_limit: config.rate_limit,
         queue_requests: config.queue_requests,
         queue_bytes: config.queue_bytes,
-        patience: timeouts.patience(),
+        max_queue_wait: timeouts.max_queue_wait(),
     };
-    let board = Board::new(settings, seats(&servers, timeouts), Arc::clone(&phase));
+    let board = Board::new(settings, clients(&servers, timeouts), Arc::clone(&lifecycle));
     let limits = Limits {
         listeners: listeners(config.workers),
         max_connections,
@@ -86,18 +91,18 @@ pub fn run(config: Config) -> Result<(), String> {
         idle_timeout: config.idle_timeout,
         write_timeout: config.write_timeout,
     };
-    let hub = start_hub(listener, board, limits, &host, config.workers)?;
+    let server = start_server(listener, board, limits, &host, config.workers)?;
     // Where the database is there, the first clients need not hear that it is not.
     let _ = first_try.recv_timeout(FIRST_TRY);
     // The later ones are told to nobody.
     drop(first_try);
-    hub.open().map_err(no_worker)?;
+    server.open().map_err(no_worker)?;
 
     match received.recv() {
         Ok(Event::GaveUp(reason)) => Err(reason),
         Ok(Event::Signal | Event::Empty) | Err(_) => {
-            phase.set_ending();
-            stop(&hub, &received, events, config.shutdown_delay, config.shutdown_grace)
+            lifecycle.set_ending();
+            stop(&server, &received, events, config.shutdown_delay, config.shutdown_grace)
         }
     }
 }
@@ -107,28 +112,28 @@ fn listeners(workers: usize) -> usize {
     (processors() - 1).min(workers - LEADERS).max(1)
 }
 
-fn seats(servers: &Arc<Servers>, timeouts: Timeouts) -> Seats {
-    let seat = |timeouts| Seat::new(Arc::clone(servers), timeouts);
+fn clients(servers: &Arc<Servers>, timeouts: Timeouts) -> Clients {
+    let client = |timeouts| Client::new(Arc::clone(servers), timeouts);
     const { assert!(LEADERS == 5) };
-    Seats {
-        newest: seat(timeouts),
-        submit: seat(timeouts),
-        singles: [seat(timeouts), seat(timeouts)],
-        watch: seat(WATCH_TIMEOUTS),
+    Clients {
+        newest: client(timeouts),
+        submit: client(timeouts),
+        singles: [client(timeouts), client(timeouts)],
+        watch: client(WATCH_TIMEOUTS),
     }
 }
 
-fn start_hub(
+fn start_server(
     listener: TcpListener,
     board: Board,
     limits: Limits,
     host: &str,
     workers: usize,
-) -> Result<Arc<Hub>, String> {
+) -> Result<Arc<Server>, String> {
     let common = [("X-Served-By", host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
-    let hub = Hub::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
-    hub.start(workers).map_err(no_worker)?;
-    Ok(hub)
+    let server = Server::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
+    server.start(workers).map_err(no_worker)?;
+    Ok(server)
 }
 
 fn no_worker(error: io::Error) -> String {
@@ -136,7 +141,7 @@ fn no_worker(error: io::Error) -> String {
 }
 
 fn stop(
-    hub: &Hub,
+    server: &Server,
     received: &mpsc::Receiver<Event>,
     events: Sender<Event>,
     delay: Duration,
@@ -147,7 +152,7 @@ fn stop(
         Stopping::Again => return Err("stopped at once by a second signal".to_owned()),
         Stopping::Empty | Stopping::TimeIsUp => {}
     }
-    hub.close(move || drop(events.send(Event::Empty)));
+    server.close(move || drop(events.send(Event::Empty)));
     match wait(received, grace) {
         Stopping::Empty => info!("stopped"),
         Stopping::Again => return Err("stopped at once by a second signal".to_owned()),

@@ -2,33 +2,33 @@
 
 use std::sync::Arc;
 
-use super::answer;
 use super::problem::Problem;
-use crate::http::{Reply, Responder};
+use super::responses;
+use crate::http::{Responder, Response};
 use crate::page::Pages;
 
 /// A request on its way through a lane: how to answer it, and in which form.
-pub struct Asker {
+pub struct PendingReply {
     responder: Responder,
     pages: Arc<Pages>,
     /// The client asked for HTML.
     pub html: bool,
 }
 
-impl Asker {
-    /// The asker behind `responder`.
-    pub fn new(responder: Responder, pages: Arc<Pages>, html: bool) -> Asker {
-        Asker { responder, pages, html }
+impl PendingReply {
+    /// The pending behind `responder`.
+    pub fn new(responder: Responder, pages: Arc<Pages>, html: bool) -> PendingReply {
+        PendingReply { responder, pages, html }
     }
 
     /// Answers.
-    pub fn answer(self, reply: Reply) {
+    pub fn answer(self, reply: Response) {
         self.responder.answer(reply);
     }
 
     /// Answers with an error.
     pub fn refuse(self, problem: &Problem) {
-        let reply = answer::problem(&self.pages, problem, self.html);
+        let reply = responses::problem(&self.pages, problem, self.html);
         self.responder.answer(reply);
     }
 

@@ -3,11 +3,11 @@
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 
-use tiny_http::{HTTPVersion, Header, Response, StatusCode};
+use tiny_http::{HTTPVersion, Header, StatusCode};
 
 /// An answer that does not know yet which request it goes to; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Reply {
+pub struct Response {
     status: u16,
     /// What `tiny_http` printed: status line and headers, but for `Content-Length` and the empty line.
     head: Arc<[u8]>,
@@ -24,7 +24,7 @@ pub enum Body {
     /// One piece, shared by all who get it.
     Whole(Arc<Vec<u8>>),
     /// Two shared pieces with something of this answer alone between them.
-    Spliced {
+    Split {
         /// The shared first piece.
         before: Arc<Vec<u8>>,
         /// What stands between.
@@ -36,7 +36,7 @@ pub enum Body {
 
 /// An answer that is being written.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct Encoded {
     head: Vec<u8>,
     body: Body,
     position: usize,
@@ -46,10 +46,10 @@ pub(super) struct Wire {
 /// Room for `Content-Length`, however large the body, and for the empty line.
 const MAX_LENGTH_LINES: usize = 40;
 
-impl Reply {
+impl Response {
     /// An answer with these headers, which must be ASCII and, as a matter of `tiny_http`'s, neither `Connection` nor
     /// `Content-Length`: the first is the connection's, the second follows from `body`.
-    pub fn new(status: u16, headers: &[(&str, &str)], body: Body) -> Reply {
+    pub fn new(status: u16, headers: &[(&str, &str)], body: Body) -> Response {
         let server = ("Server", env!("CARGO_PKG_NAME"));
         let headers = headers
             .iter()
@@ -60,23 +60,23 @@ impl Reply {
         // No body for the printer: bodies are shared, and go out beside the head. Without a length it would go chunked, and
         // so it would beyond its threshold, or for a TE among the headers of the request.
         let mut head = Vec::with_capacity(512);
-        let printed = Response::new(StatusCode(status), headers, io::empty(), Some(0), None)
+        let printed = tiny_http::Response::new(StatusCode(status), headers, io::empty(), Some(0), None)
             .with_chunked_threshold(usize::MAX)
             .raw_print(&mut head, HTTPVersion(1, 1), &[], true, None);
         debug_assert!(printed.is_ok(), "a Vec takes all that is written to it");
         let without_length = head.strip_suffix(b"Content-Length: 0\r\n\r\n");
         debug_assert!(without_length.is_some(), "the length is printed last");
-        Reply { status, head: without_length.unwrap_or_default().into(), lines: String::new(), body }
+        Response { status, head: without_length.unwrap_or_default().into(), lines: String::new(), body }
     }
 
     /// The same answer with another body, without printing its head again.
-    pub fn with_body(mut self, body: Body) -> Reply {
+    pub fn with_body(mut self, body: Body) -> Response {
         self.body = body;
         self
     }
 
     /// Adds a header of this answer alone, without printing the others again.
-    pub fn with_line(mut self, name: &str, value: &str) -> Reply {
+    pub fn with_header(mut self, name: &str, value: &str) -> Response {
         self.lines.push_str(name);
         self.lines.push_str(": ");
         self.lines.push_str(value);
@@ -85,8 +85,8 @@ impl Reply {
     }
 
     /// Puts `text` between the pieces of a spliced body.
-    pub fn with_own(mut self, text: String) -> Reply {
-        if let Body::Spliced { own, .. } = &mut self.body {
+    pub fn with_insert(mut self, text: String) -> Response {
+        if let Body::Split { own, .. } = &mut self.body {
             *own = text;
         }
         self
@@ -109,7 +109,7 @@ impl Reply {
 
     /// The bytes to send: `lines`, each with its CRLF, go in behind the status line, because `tiny_http` drops
     /// `Connection`, and because the rest of the head may be shared. `head_only` leaves the body out.
-    pub(super) fn into_wire(self, lines: &[&str], head_only: bool) -> Wire {
+    pub(super) fn encode(self, lines: &[&str], head_only: bool) -> Encoded {
         let status_line = self.head.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
         let (first, rest) = self.head.split_at(status_line);
         let own: usize = lines.iter().map(|line| line.len()).sum();
@@ -125,7 +125,7 @@ impl Reply {
         };
         debug_assert!(written.is_ok(), "a Vec takes all that is written to it");
         let body = if head_only { Body::Empty } else { self.body };
-        Wire { length: head.len() + body.len(), head, body, position: 0 }
+        Encoded { length: head.len() + body.len(), head, body, position: 0 }
     }
 }
 
@@ -143,16 +143,16 @@ impl Body {
         match self {
             Body::Empty => [&[], &[], &[]],
             Body::Whole(bytes) => [bytes, &[], &[]],
-            Body::Spliced { before, own, after } => [before, own.as_bytes(), after],
+            Body::Split { before, own, after } => [before, own.as_bytes(), after],
         }
     }
 }
 
-impl Wire {
+impl Encoded {
     /// `HTTP/1.1 100 Continue`, which `tiny_http` would give a date and a length.
-    pub(super) fn go_on() -> Wire {
+    pub(super) fn continue_100() -> Encoded {
         let head = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
-        Wire { length: head.len(), head, body: Body::Empty, position: 0 }
+        Encoded { length: head.len(), head, body: Body::Empty, position: 0 }
     }
 
     /// The bytes that it holds, all of them until the last one is written.
@@ -206,8 +206,8 @@ mod tests {
         }
     }
 
-    fn print(reply: Reply, lines: &[&str], head_only: bool) -> String {
-        let mut wire = reply.into_wire(lines, head_only);
+    fn print(reply: Response, lines: &[&str], head_only: bool) -> String {
+        let mut wire = reply.encode(lines, head_only);
         let length = wire.size();
         let mut out = Trickle(Vec::new());
         wire.write_to(&mut out).unwrap();
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_half_written_answer_holds_all_of_its_bytes() {
-        let mut wire = Reply::new(200, &[], Body::whole(vec![b'x'; 1000])).into_wire(&[], false);
+        let mut wire = Response::new(200, &[], Body::whole(vec![b'x'; 1000])).encode(&[], false);
         let size = wire.size();
         assert!(size > 1000);
         let written = wire.write_to(Full(50));
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn own_lines_stand_behind_the_status_line() {
-        let reply = Reply::new(200, &[("Content-Type", "text/plain")], Body::whole("hello")).with_line("A", "b");
+        let reply = Response::new(200, &[("Content-Type", "text/plain")], Body::whole("hello")).with_header("A", "b");
         let out = print(reply, &["Connection: close\r\n"], false);
         assert!(out.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\nA: b\r\n"), "{out}");
         assert!(out.contains("\r\nServer: twotier\r\n") && out.contains("\r\nDate: "), "{out}");
@@ -251,20 +251,20 @@ mod tests {
     #[test]
     fn a_spliced_body_is_sent_in_order_and_counted_whole() {
         let part = |text: &str| Arc::new(text.as_bytes().to_vec());
-        let body = Body::Spliced { before: part("before "), own: "own".to_owned(), after: part(" after") };
-        let out = print(Reply::new(200, &[], body), &[], false);
+        let body = Body::Split { before: part("before "), own: "own".to_owned(), after: part(" after") };
+        let out = print(Response::new(200, &[], body), &[], false);
         assert!(out.contains("Content-Length: 16\r\n") && out.ends_with("\r\n\r\nbefore own after"), "{out}");
     }
 
     #[test]
     fn head_has_the_length_of_the_body_that_it_leaves_out() {
-        let out = print(Reply::new(200, &[], Body::whole("hello")), &[], true);
+        let out = print(Response::new(200, &[], Body::whole("hello")), &[], true);
         assert!(out.contains("Content-Length: 5\r\n") && out.ends_with("\r\n\r\n"), "{out}");
     }
 
     #[test]
     fn a_204_has_no_length() {
-        let out = print(Reply::new(204, &[("Allow", "GET")], Body::Empty), &[], false);
+        let out = print(Response::new(204, &[("Allow", "GET")], Body::Empty), &[], false);
         assert!(
             !out.contains("Content-Length") && out.contains("Allow: GET\r\n") && out.ends_with("\r\n\r\n"),
             "{out}"
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_large_body_is_not_chunked() {
-        let out = print(Reply::new(200, &[], Body::whole(vec![b'x'; 100_000])), &[], false);
+        let out = print(Response::new(200, &[], Body::whole(vec![b'x'; 100_000])), &[], false);
         assert!(out.contains("Content-Length: 100000\r\n") && !out.contains("Transfer-Encoding"));
     }
 }

@@ -6,13 +6,13 @@ use std::time::Instant;
 use log::debug;
 use tiny_http::Method;
 
-use super::reply::Reply;
 use super::request::RequestId;
+use super::response::Response;
 use crate::metrics::METRICS;
 
 /// A request on its way to its answer.
 #[derive(Debug)]
-pub(super) struct Access {
+pub(super) struct AccessRecord {
     /// Its name in the logs and in its answer.
     pub(super) id: RequestId,
     /// Which of the service's routes it takes; a name from the code.
@@ -26,14 +26,14 @@ pub(super) struct Access {
 /// The route of what takes none.
 const NO_ROUTE: &str = "-";
 
-impl Access {
+impl AccessRecord {
     /// A request that has just arrived; without a method when it is not even one.
-    pub(super) fn new(id: RequestId, method: Option<&Method>, client: IpAddr) -> Access {
-        Access { id, route: NO_ROUTE, client, method: method.map_or("-", name), arrived: Instant::now() }
+    pub(super) fn new(id: RequestId, method: Option<&Method>, client: IpAddr) -> AccessRecord {
+        AccessRecord { id, route: NO_ROUTE, client, method: method.map_or("-", name), arrived: Instant::now() }
     }
 
     /// It is answered.
-    pub(super) fn answered(&self, reply: &Reply) {
+    pub(super) fn answered(&self, reply: &Response) {
         let took = self.arrived.elapsed();
         METRICS.requests.with_label_values(&[self.route, self.method, reply.status_text()]).inc();
         METRICS.request_seconds.with_label_values(&[self.route]).observe(took.as_secs_f64());

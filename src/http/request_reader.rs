@@ -3,13 +3,13 @@
 //! Yields one complete, checked request at a time; bytes behind it wait. Holds no more than a head and a body may have, and
 //! what a read brings beyond them. Never touches a socket.
 
-use super::Refusal;
+use super::RequestError;
 use super::chunked::Decoder;
 use super::head::{Finder, Framing, Head};
 
 /// The bytes of one client.
 #[derive(Default)]
-pub(super) struct Intake {
+pub(super) struct RequestReader {
     input: Vec<u8>,
     finder: Finder,
     incoming: Option<Incoming>,
@@ -39,7 +39,7 @@ pub(super) enum Progress {
 /// The largest body.
 const MAX_BODY: usize = 64 * 1024;
 
-impl Intake {
+impl RequestReader {
     /// Adds what was read.
     pub(super) fn add(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
@@ -70,11 +70,11 @@ impl Intake {
 
     /// Drops all that is here.
     pub(super) fn forget(&mut self) {
-        *self = Intake::default();
+        *self = RequestReader::default();
     }
 
     /// Goes on as far as the bytes allow. A refusal has the head when that is here.
-    pub(super) fn next(&mut self) -> Result<Progress, (Refusal, Option<Box<Head>>)> {
+    pub(super) fn next(&mut self) -> Result<Progress, (RequestError, Option<Box<Head>>)> {
         let Some(mut incoming) = self.incoming.take() else { return self.begin() };
         let body = match &mut incoming.framing {
             Body::Length(0) => Some(Vec::new()),
@@ -97,7 +97,7 @@ impl Intake {
         }
     }
 
-    fn begin(&mut self) -> Result<Progress, (Refusal, Option<Box<Head>>)> {
+    fn begin(&mut self) -> Result<Progress, (RequestError, Option<Box<Head>>)> {
         let Some(length) = self.finder.find(&mut self.input).map_err(|refusal| (refusal, None))? else {
             return Ok(Progress::More);
         };
@@ -110,7 +110,7 @@ impl Intake {
         self.finder = Finder::default();
         let framing = match head.framing {
             Framing::Length(length) if length > MAX_BODY as u64 => {
-                return Err((Refusal::BodyTooLarge, Some(Box::new(head))));
+                return Err((RequestError::BodyTooLarge, Some(Box::new(head))));
             }
             Framing::Length(length) => Body::Length(length as usize),
             Framing::Chunked => Body::Chunked(Decoder::new(MAX_BODY)),
@@ -128,7 +128,7 @@ impl Intake {
 mod tests {
     use super::*;
 
-    fn bodies(intake: &mut Intake) -> Vec<Vec<u8>> {
+    fn bodies(intake: &mut RequestReader) -> Vec<Vec<u8>> {
         let mut bodies = Vec::new();
         while let Ok(Progress::Whole(_, body)) = intake.next() {
             bodies.push(body);
@@ -143,7 +143,7 @@ mod tests {
     fn requests_come_whole_and_in_order_however_the_bytes_arrive() {
         let bytes = [CHUNKED, SIZED, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
         for step in [1, 7, 64, bytes.len()] {
-            let mut intake = Intake::default();
+            let mut intake = RequestReader::default();
             let mut all = Vec::new();
             for piece in bytes.chunks(step) {
                 intake.add(piece);
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn who_waits_to_be_asked_for_the_body_is_asked_once() {
-        let mut intake = Intake::default();
+        let mut intake = RequestReader::default();
         intake.add(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
         assert!(matches!(intake.next(), Ok(Progress::Continue)));
         assert!(intake.is_amid_request());
@@ -168,14 +168,14 @@ mod tests {
 
     #[test]
     fn a_body_beyond_the_limit_is_refused_with_its_head_and_before_it_comes() {
-        let mut intake = Intake::default();
+        let mut intake = RequestReader::default();
         intake.add(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", MAX_BODY + 1).as_bytes());
-        assert!(matches!(intake.next(), Err((Refusal::BodyTooLarge, Some(_)))));
+        assert!(matches!(intake.next(), Err((RequestError::BodyTooLarge, Some(_)))));
     }
 
     #[test]
     fn what_is_forgotten_is_neither_held_nor_taken_for_a_request() {
-        let mut intake = Intake::default();
+        let mut intake = RequestReader::default();
         intake.add(&SIZED[..SIZED.len() - 1]);
         assert!(matches!(intake.next(), Ok(Progress::More)));
         assert!(intake.size() >= SIZED.len() - 1);

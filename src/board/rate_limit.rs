@@ -5,15 +5,15 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use governor::Quota;
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
 
 /// Submits of each client, and when it may send the next one.
-pub struct Rate {
-    limiter: RateLimiter<Client, HashMapStateStore<Client>, SinceStart, NoOpMiddleware<Nanos>>,
+pub struct RateLimiter {
+    limiter: governor::RateLimiter<Client, HashMapStateStore<Client>, SinceStart, NoOpMiddleware<Nanos>>,
     clock: SinceStart,
     swept: Mutex<Option<Instant>>,
 }
@@ -37,23 +37,23 @@ const MAX_CLIENTS: usize = 100_000;
 /// Forgetting looks at every client, so it is not done more often than this.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
-impl Rate {
+impl RateLimiter {
     /// A limit of `per_minute` submits, with a burst of the same number.
-    pub fn new(per_minute: NonZeroU32) -> Rate {
+    pub fn new(per_minute: NonZeroU32) -> RateLimiter {
         let clock = SinceStart(Instant::now());
         let store = HashMapStateStore::default();
-        let limiter = RateLimiter::new(Quota::per_minute(per_minute), store, clock.clone());
-        Rate { limiter, clock, swept: Mutex::new(None) }
+        let limiter = governor::RateLimiter::new(Quota::per_minute(per_minute), store, clock.clone());
+        RateLimiter { limiter, clock, swept: Mutex::new(None) }
     }
 
     /// Counts a submit of `address`. An error says how long to wait.
-    pub fn count(&self, address: IpAddr) -> Result<(), Duration> {
+    pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
         let client = if self.has_room() { Client::of(address) } else { Client::Anybody };
         self.limiter.check_key(&client).map_err(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 }
 
-impl Rate {
+impl RateLimiter {
     fn has_room(&self) -> bool {
         if self.limiter.len() < MAX_CLIENTS {
             return true;
@@ -88,8 +88,8 @@ impl Clock for SinceStart {
 mod tests {
     use super::*;
 
-    fn rate(per_minute: u32) -> Rate {
-        Rate::new(NonZeroU32::new(per_minute).unwrap())
+    fn rate(per_minute: u32) -> RateLimiter {
+        RateLimiter::new(NonZeroU32::new(per_minute).unwrap())
     }
 
     #[test]
@@ -97,18 +97,18 @@ mod tests {
         let rate = rate(6);
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         for _ in 0..6 {
-            assert_eq!(rate.count(address), Ok(()));
+            assert_eq!(rate.check(address), Ok(()));
         }
-        let wait = rate.count(address).unwrap_err();
+        let wait = rate.check(address).unwrap_err();
         assert!(wait > Duration::from_secs(8) && wait <= Duration::from_secs(10), "{wait:?}");
-        assert_eq!(rate.count("192.0.2.2".parse().unwrap()), Ok(()), "another client is not held up");
+        assert_eq!(rate.check("192.0.2.2".parse().unwrap()), Ok(()), "another client is not held up");
     }
 
     #[test]
     fn what_is_remembered_of_clients_is_bounded() {
         let rate = rate(1);
         let taken =
-            (0..MAX_CLIENTS as u32 + 1000).filter(|ip| rate.count(std::net::Ipv4Addr::from(*ip).into()).is_ok());
+            (0..MAX_CLIENTS as u32 + 1000).filter(|ip| rate.check(std::net::Ipv4Addr::from(*ip).into()).is_ok());
         assert_eq!(taken.count(), MAX_CLIENTS + 1, "the rest counts as one client");
         assert_eq!(rate.limiter.len(), MAX_CLIENTS + 1);
     }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn an_ipv6_network_of_a_subscriber_counts_as_one_client() {
         let rate = rate(1);
-        let count = |address: &str| rate.count(address.parse().unwrap()).is_ok();
+        let count = |address: &str| rate.check(address.parse().unwrap()).is_ok();
         assert!(count("2001:db8:0:1::1"));
         assert!(!count("2001:db8:0:1:ffff::2"));
         assert!(count("2001:db8:0:2::1"));

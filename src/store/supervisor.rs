@@ -1,7 +1,7 @@
-//! Opening the database: finding the server, and waiting until the table has its shape.
+//! Supervisor the database: finding the server, and waiting until the table has its shape.
 //!
 //! Tries again, less and less often, whatever may pass by itself; gives up after the time that is set, or what only a person
-//! can change. Answers nobody: what it waits for is in the phase.
+//! can change. Answers nobody: what it waits for is in the lifecycle.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use crate::phase::Phase;
+use super::schema::SchemaState;
+use super::{Client, ConnectError, Error, Servers, Timeouts};
+use crate::lifecycle::Lifecycle;
 use crate::retry::Backoff;
-use crate::store::schema::Shape;
-use crate::store::{ConnectError, Error, Seat, Servers, Timeouts};
 
 /// The opening of the database, which lasts until the table has its shape.
-pub struct Opening {
+pub struct Supervisor {
     /// What is opened.
     pub servers: Arc<Servers>,
     /// What it waits for is said here, and in the end that it is open.
-    pub phase: Arc<Phase>,
-    /// How long a session and a statement may take.
+    pub lifecycle: Arc<Lifecycle>,
+    /// How long a connection and a statement may take.
     pub timeouts: Timeouts,
     /// How long to try; without it for ever.
     pub wait: Option<Duration>,
@@ -39,7 +39,7 @@ const PERSONS_WAIT: Duration = Duration::from_secs(30);
 /// How often, during a delay, a port that was closed is looked at; and how long one look may take.
 const KNOCK: Duration = Duration::from_millis(200);
 
-impl Opening {
+impl Supervisor {
     /// Opens the database in a thread of its own, which then keeps the servers' names resolved. `give_up` is told why there
     /// will be no other attempt.
     pub fn start(self, give_up: impl FnOnce(String) + Send + 'static) -> io::Result<()> {
@@ -60,10 +60,10 @@ impl Opening {
                 Ok(()) => break,
                 Err(error) => error,
             };
-            self.phase.set_waiting_for(error.in_short());
+            self.lifecycle.set_waiting_for(error.summary());
             let _ = self.tried.send(());
-            let since = needs_a_person_since.filter(|_| error.needs_a_person()).unwrap_or_else(Instant::now);
-            needs_a_person_since = error.needs_a_person().then_some(since);
+            let since = needs_a_person_since.filter(|_| error.is_permanent()).unwrap_or_else(Instant::now);
+            needs_a_person_since = error.is_permanent().then_some(since);
             let hopeless = needs_a_person_since.is_some_and(|since| since.elapsed() >= PERSONS_WAIT);
             if hopeless || self.wait.is_some_and(|wait| start.elapsed() >= wait) {
                 warn!("attempt {attempt} to open the database failed: {error}");
@@ -74,7 +74,7 @@ impl Opening {
             warn!("attempt {attempt} to open the database failed: {error}; next in {} ms", delay.as_millis());
             self.pause(delay, &error);
         }
-        self.phase.set_open();
+        self.lifecycle.set_open();
         let _ = self.tried.send(());
         info!("open after {} ms", start.elapsed().as_millis());
         self.servers.keep_resolved()
@@ -82,20 +82,20 @@ impl Opening {
 
     fn open(&self) -> Result<(), Error> {
         self.servers.resolve().map_err(Error::NoSession)?;
-        let mut seat = Seat::new(Arc::clone(&self.servers), self.timeouts);
-        let version = seat.version()?;
+        let mut client = Client::new(Arc::clone(&self.servers), self.timeouts);
+        let version = client.version()?;
         if !version.supported {
             let words = "twotier runs on MySQL 8.0.13 or newer and MariaDB 10.5 or newer";
             return Err(Error::Refused(format!("the server is {}; {words}", version.text)));
         }
-        if seat.shape()? == Shape::Right {
-            seat.leave();
+        if client.shape()? == SchemaState::Current {
+            client.leave();
             return Ok(());
         }
         let patient = Timeouts { statement: None, ..self.timeouts };
-        Seat::new(Arc::clone(&self.servers), patient).prepare_table(|step| {
+        Client::new(Arc::clone(&self.servers), patient).prepare_table(|step| {
             info!("{step}");
-            self.phase.set_waiting_for(step);
+            self.lifecycle.set_waiting_for(step);
         })
     }
 

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::problem::Problem;
-use crate::http::{Body, Reply};
+use crate::http::{Body, Response};
 use crate::message::{Message, Timestamp};
 use crate::page::{CONTENT_SECURITY_POLICY, Pages};
 
@@ -45,13 +45,13 @@ impl<'a> From<&'a Message> for MessageJson<'a> {
 }
 
 /// A value as JSON.
-pub fn json(status: u16, headers: &[(&str, &str)], value: &impl Serialize) -> Reply {
+pub fn json(status: u16, headers: &[(&str, &str)], value: &impl Serialize) -> Response {
     json_without_value(status, headers).with_body(json_body(value))
 }
 
 /// An answer that lacks its value, for many of them: to print a head takes longer than anything else about a small answer.
-pub fn json_without_value(status: u16, headers: &[(&str, &str)]) -> Reply {
-    Reply::new(status, &[&[("Content-Type", "application/json"), NO_STORE], headers].concat(), Body::Empty)
+pub fn json_without_value(status: u16, headers: &[(&str, &str)]) -> Response {
+    Response::new(status, &[&[("Content-Type", "application/json"), NO_STORE], headers].concat(), Body::Empty)
 }
 
 /// A value for such an answer.
@@ -64,12 +64,12 @@ pub fn json_body(value: &impl Serialize) -> Body {
 }
 
 /// Messages as JSON, and the URL that continues the list.
-pub fn list(messages: &[Message], next: Option<String>) -> Reply {
+pub fn list(messages: &[Message], next: Option<String>) -> Response {
     json(200, &[], &ListJson { messages: messages.iter().map(MessageJson::from).collect(), next })
 }
 
 /// A page.
-pub fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Reply {
+pub fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Response {
     let page = [
         ("Content-Type", "text/html; charset=utf-8"),
         NO_STORE,
@@ -77,17 +77,17 @@ pub fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Reply {
         // The same path has a form for browsers and JSON for programs.
         ("Vary", "Accept"),
     ];
-    Reply::new(status, &[&page, headers].concat(), body)
+    Response::new(status, &[&page, headers].concat(), body)
 }
 
 /// A line of text.
-pub fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Reply {
+pub fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Response {
     let plain = [("Content-Type", "text/plain; charset=utf-8"), NO_STORE];
-    Reply::new(status, &[&plain, headers].concat(), Body::whole(format!("{line}\n")))
+    Response::new(status, &[&plain, headers].concat(), Body::whole(format!("{line}\n")))
 }
 
 /// An error, as a page where the client asked for one.
-pub fn problem(pages: &Pages, problem: &Problem, as_html: bool) -> Reply {
+pub fn problem(pages: &Pages, problem: &Problem, as_html: bool) -> Response {
     let header = problem.header();
     let headers = header.as_slice();
     let message = problem.message();

@@ -1,4 +1,4 @@
-//! Turns: which of the workers listen, and who listens instead of one that blocks.
+//! PollPermits: which of the workers listen, and who listens instead of one that blocks.
 //!
 //! A worker that listens takes a batch of events and handles them one by one, which is quick, because nothing of it blocks.
 //! So a few listeners are enough; more of them would wake each other for every event. Who then has to block gives its turn
@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Who has a turn.
-pub(super) struct Turns {
+pub(super) struct PollPermits {
     state: Mutex<State>,
     wake: Condvar,
     /// Workers that have a turn at most. Those who block and those who are called need workers beyond them.
@@ -20,7 +20,7 @@ pub(super) struct Turns {
 
 #[derive(Default)]
 struct State {
-    /// Turns that workers have, those included who are away for a moment.
+    /// PollPermits that workers have, those included who are away for a moment.
     taken: usize,
     /// The workers that are away for a moment, and since when they have done what blocks.
     away: Vec<(usize, Instant)>,
@@ -33,8 +33,8 @@ struct State {
 }
 
 /// A worker's turn, when it has one.
-pub struct Turn<'a> {
-    turns: &'a Turns,
+pub struct PollPermit<'a> {
+    turns: &'a PollPermits,
     worker: usize,
     standing: Standing,
     /// Since when the worker has done what blocks instead of listening.
@@ -46,7 +46,7 @@ pub struct Turn<'a> {
 enum Standing {
     Without,
     Here,
-    Away,
+    RejectReason,
 }
 
 /// What a worker has to do.
@@ -66,15 +66,15 @@ const LATE: Duration = Duration::from_millis(5);
 /// How long turns are given away before anything that blocks, after somebody who was late is back.
 const DISTRUST: Duration = Duration::from_secs(1);
 
-impl Turns {
-    /// Turns for `most` workers.
-    pub(super) fn new(most: usize) -> Turns {
-        Turns { state: Mutex::default(), wake: Condvar::new(), most, least: most.saturating_sub(1).max(1) }
+impl PollPermits {
+    /// PollPermits for `most` workers.
+    pub(super) fn new(most: usize) -> PollPermits {
+        PollPermits { state: Mutex::default(), wake: Condvar::new(), most, least: most.saturating_sub(1).max(1) }
     }
 
     /// The place of a worker that has no turn yet.
-    pub(super) fn join(&self, worker: usize) -> Turn<'_> {
-        Turn { turns: self, worker, standing: Standing::Without, busy_since: None }
+    pub(super) fn join(&self, worker: usize) -> PollPermit<'_> {
+        PollPermit { turns: self, worker, standing: Standing::Without, busy_since: None }
     }
 
     /// Takes the turns of those who are late. Has to be called from time to time by somebody who
@@ -98,7 +98,7 @@ impl Turns {
     }
 }
 
-impl Turn<'_> {
+impl PollPermit<'_> {
     /// What the worker does next; without a turn it rests until there is one, or somebody calls.
     pub(super) fn take(&mut self) -> Task {
         self.come_back();
@@ -139,7 +139,7 @@ impl Turn<'_> {
         let is_trusted = state.late == 0 && state.last_late.is_none_or(|late| now.duration_since(late) >= DISTRUST);
         if is_trusted && now.duration_since(since).saturating_add(expected) < MOMENT {
             state.away.push((self.worker, since));
-            self.standing = Standing::Away;
+            self.standing = Standing::RejectReason;
             return;
         }
         state.taken -= 1;
@@ -153,7 +153,7 @@ impl Turn<'_> {
 
     /// To be called after what blocked.
     pub fn come_back(&mut self) {
-        if self.standing != Standing::Away {
+        if self.standing != Standing::RejectReason {
             return;
         }
         let mut state = self.turns.lock();
@@ -169,7 +169,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for PollPermit<'_> {
     fn drop(&mut self) {
         self.come_back();
         self.leave(Duration::MAX);
@@ -187,7 +187,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     /// What one more worker is told to do, as soon as it is. It never gives its turn back.
-    fn another(turns: &Arc<Turns>) -> Receiver<Task> {
+    fn another(turns: &Arc<PollPermits>) -> Receiver<Task> {
         let (sender, received) = channel();
         let turns = Arc::clone(turns);
         thread::spawn(move || {
@@ -198,7 +198,7 @@ mod tests {
         received
     }
 
-    fn listener(turns: &Arc<Turns>) -> Turn<'_> {
+    fn listener(turns: &Arc<PollPermits>) -> PollPermit<'_> {
         let mut first = turns.join(1);
         assert_eq!(first.take(), Task::Listen);
         first
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_worker_without_a_turn_gets_that_of_one_who_blocks_for_long() {
-        let turns = Arc::new(Turns::new(1));
+        let turns = Arc::new(PollPermits::new(1));
         let mut first = listener(&turns);
         assert_eq!(first.take(), Task::Listen, "it keeps its turn");
         let other = another(&turns);
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_back_in_a_moment_keeps_its_turn() {
-        let turns = Arc::new(Turns::new(1));
+        let turns = Arc::new(PollPermits::new(1));
         let mut first = listener(&turns);
         let other = another(&turns);
         first.leave(Duration::ZERO);
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_not_back_in_time_loses_its_turn_and_then_nobody_keeps_one() {
-        let turns = Arc::new(Turns::new(1));
+        let turns = Arc::new(PollPermits::new(1));
         let mut first = listener(&turns);
         let other = another(&turns);
         first.leave(Duration::ZERO);
@@ -245,11 +245,11 @@ mod tests {
         turns.withdraw_late();
         assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
 
-        let keeps = |turn: &mut Turn<'_>| {
+        let keeps = |turn: &mut PollPermit<'_>| {
             turns.lock().taken += 1;
             (turn.standing, turn.busy_since) = (Standing::Here, None);
             turn.leave(Duration::ZERO);
-            turn.standing == Standing::Away
+            turn.standing == Standing::RejectReason
         };
         let mut second = turns.join(2);
         let long_ago = || turns.lock().last_late = Instant::now().checked_sub(DISTRUST);
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn many_short_absences_are_a_long_one() {
-        let turns = Arc::new(Turns::new(1));
+        let turns = Arc::new(PollPermits::new(1));
         let mut first = listener(&turns);
         let other = another(&turns);
         let end = Instant::now() + PATIENCE;
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_rests_comes_when_it_is_called() {
-        let turns = Arc::new(Turns::new(1));
+        let turns = Arc::new(PollPermits::new(1));
         let first = listener(&turns);
         first.call();
         first.call();
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn another_worker_is_woken_only_when_too_few_listen() {
-        let turns = Arc::new(Turns::new(3));
+        let turns = Arc::new(PollPermits::new(3));
         let mut all = [1, 2, 3].map(|worker| turns.join(worker));
         all.iter_mut().for_each(|turn| assert_eq!(turn.take(), Task::Listen));
         let other = another(&turns);
