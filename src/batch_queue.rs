@@ -176,7 +176,7 @@ impl<W: BatchProcessor> BatchQueue<W> {
     }
 
     /// Queues `job`, or gives it back when the lane is full. Who has brought jobs, as many as there were, has to ask what is
-    /// [`due`](BatchQueue::due), and then the free connections do them; so a batch for each of these has room however small the queue is.
+    /// [`try_lead`](BatchQueue::try_lead), and then the free connections do them; so a batch for each of these has room however small the queue is.
     pub fn push(&self, job: W::Job, bytes: usize) -> Result<(), W::Job> {
         let mut state = self.lock();
         let Limits { queue_jobs, queue_bytes, batch_jobs, batch_bytes, .. } = self.limits;
