@@ -6,7 +6,7 @@ use twotier::config::SETTINGS;
 
 use super::markdown::{Document, code};
 use super::source::sources;
-use super::{dependencies, files, read, root};
+use super::{assert_same, dependencies, files, read, root};
 use crate::support::Board;
 
 /// Settings that come or go with branches that are not merged yet.
@@ -40,43 +40,48 @@ fn settings_of(document: &Document) -> BTreeMap<String, String> {
 #[test]
 fn the_settings_are_those_of_the_code_with_their_defaults() {
     let computed = |name: &str| COMPUTED_DEFAULTS.iter().find(|(of, _)| *of == name).map(|(_, words)| *words);
-    let is_pending = |name: &str| PENDING_SETTINGS.contains(&name);
-    let wanted: BTreeMap<String, String> = SETTINGS
+    let existing: Vec<String> = SETTINGS
         .iter()
-        .filter(|setting| !is_pending(setting.name))
-        .map(|setting| (setting.name.to_owned(), computed(setting.name).unwrap_or(setting.default).to_owned()))
+        .map(|setting| row(setting.name, computed(setting.name).unwrap_or(setting.default)))
+        .filter(|row| !is_pending(row))
         .collect();
-    let mut described = settings_of(&Document::read("docs/settings.md"));
-    described.retain(|name, _| !is_pending(name));
-    assert_eq!(described, wanted);
-    for (name, default) in settings_of(&Document::read("README.md")).iter().filter(|(name, _)| !is_pending(name)) {
-        assert_eq!(Some(default), wanted.get(name), "{name} in the README");
-    }
+    let rows = |path: &str| -> Vec<String> {
+        let settings = settings_of(&Document::read(path)).into_iter().map(|(name, default)| row(&name, &default));
+        settings.filter(|row| !is_pending(row)).collect()
+    };
+    assert_same("docs/settings.md", &rows("docs/settings.md"), "SETTINGS", &existing);
+    let of_readme = rows("README.md");
+    let known = existing.iter().filter(|row| of_readme.contains(row));
+    assert_same("README.md", &of_readme, "SETTINGS", known);
+}
+
+fn row(name: &str, default: &str) -> String {
+    format!("{name}={default}")
+}
+
+fn is_pending(row: &str) -> bool {
+    PENDING_SETTINGS.iter().any(|name| row.starts_with(&format!("{name}=")))
 }
 
 #[test]
 fn each_dependency_has_its_line() {
     let table = Document::read("docs/design.md").table("crate");
-    let names: BTreeSet<&str> = table.rows.iter().flat_map(|row| code(&row[0])).collect();
-    let wanted = dependencies();
-    assert_eq!(names, wanted.iter().map(String::as_str).collect());
+    let names: Vec<String> = table.rows.iter().flat_map(|row| code(&row[0])).map(str::to_owned).collect();
+    assert_same("docs/design.md", &names, "Cargo.toml", &dependencies());
     assert!(table.rows.iter().all(|row| !row[1].is_empty()));
 }
 
 #[test]
 fn the_metrics_are_those_of_the_code_with_their_labels() {
     let table = Document::read("docs/operations.md").table("metric");
-    let described: BTreeMap<String, Vec<String>> = table
+    let described: BTreeMap<String, Vec<&str>> = table
         .rows
         .iter()
-        .map(|row| {
-            (code(&row[0])[0].to_owned(), row[1].split(", ").filter(|l| !l.is_empty()).map(str::to_owned).collect())
-        })
+        .map(|row| (code(&row[0])[0].to_owned(), row[1].split(", ").filter(|label| !label.is_empty()).collect()))
         .collect();
     let source = sources().into_iter().find(|source| source.path == "src/metrics.rs").unwrap();
     let is_name = |text: &&String| text.starts_with("twotier_") || text.starts_with("process_");
-    let named: BTreeSet<&String> = source.strings.iter().filter(is_name).collect();
-    assert_eq!(described.keys().collect::<BTreeSet<_>>(), named, "docs/operations.md and src/metrics.rs");
+    assert_same("docs/operations.md", described.keys(), "src/metrics.rs", source.strings.iter().filter(is_name));
 
     let board = Board::start();
     board.submit("counted");
@@ -85,26 +90,25 @@ fn the_metrics_are_those_of_the_code_with_their_labels() {
     for sample in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, labels) = sample.split_once('{').unwrap_or((sample.split(' ').next().unwrap(), ""));
         let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
-        let labels: BTreeSet<&str> = labels.split("=\"").filter_map(|part| part.rsplit(['"', ',']).next()).collect();
-        let labels: BTreeSet<&str> =
-            labels.into_iter().filter(|l| *l != "le" && !l.starts_with('}') && !l.is_empty()).collect();
         let wanted = described.get(family).or_else(|| described.get(name));
         let wanted = wanted.unwrap_or_else(|| panic!("{sample} is not in docs/operations.md"));
-        assert_eq!(labels, wanted.iter().map(String::as_str).collect(), "labels of {sample}");
+        let labels: BTreeSet<&str> = labels.split("=\"").filter_map(|part| part.rsplit(['"', ',']).next()).collect();
+        let labels = labels.into_iter().filter(|l| *l != "le" && !l.starts_with('}') && !l.is_empty());
+        assert_eq!(labels.collect::<BTreeSet<_>>(), wanted.iter().copied().collect(), "labels of {sample}");
     }
 }
 
 #[test]
 fn the_error_codes_are_those_of_the_code() {
     let table = Document::read("docs/api.md").table("status");
-    let described: BTreeSet<String> =
-        table.rows.iter().flat_map(|row| code(&row[1])).filter(|c| is_code(c)).map(str::to_owned).collect();
+    let codes = table.rows.iter().flat_map(|row| code(&row[1]));
+    let described: Vec<String> = codes.filter(|code| is_code(code)).map(str::to_owned).collect();
     let source = sources().into_iter().find(|source| source.path == "src/board/problem.rs").unwrap();
-    let named: BTreeSet<String> = source.strings.iter().filter(|literal| is_code(literal)).cloned().collect();
-    assert_eq!(described, named, "docs/api.md and src/board/problem.rs");
+    let existing = source.strings.iter().filter(|literal| is_code(literal));
+    assert_same("docs/api.md", &described, "src/board/problem.rs", existing);
 }
 
-/// Codes are words in lower case; all but two have more than one.
+/// Codes are words in lower case; all but three have more than one.
 fn is_code(text: &str) -> bool {
     let is_lower = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     is_lower && (text.contains('_') || matches!(text, "internal" | "overloaded" | "unauthorized"))
@@ -175,9 +179,8 @@ fn every_promise_of_security_md_names_tests_that_exist() {
         .collect();
     for row in Document::read("SECURITY.md").table("threat").rows {
         assert!(!code(&row[2]).is_empty(), "no test holds the promise against {}", row[0]);
-        for name in code(&row[2]) {
-            assert!(tests.contains(name), "there is no test {name}");
-        }
+        let missing: Vec<&str> = code(&row[2]).into_iter().filter(|name| !tests.contains(*name)).collect();
+        assert!(missing.is_empty(), "SECURITY.md names {missing:?}, which are no tests");
     }
 }
 

@@ -6,6 +6,7 @@ mod markdown;
 mod modules;
 mod source;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -40,4 +41,19 @@ fn dependencies() -> Vec<String> {
     let manifest = read("Cargo.toml");
     let section = manifest.split("[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
     section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Fails with what is only in one of two sets.
+#[track_caller]
+fn assert_same<'a>(
+    document: &str,
+    described: impl IntoIterator<Item = &'a String>,
+    code: &str,
+    existing: impl IntoIterator<Item = &'a String>,
+) {
+    let (described, existing): (BTreeSet<&String>, BTreeSet<&String>) =
+        (described.into_iter().collect(), existing.into_iter().collect());
+    let stale: Vec<_> = described.difference(&existing).collect();
+    let missing: Vec<_> = existing.difference(&described).collect();
+    assert!(stale.is_empty() && missing.is_empty(), "only in {document}: {stale:?}; only in {code}: {missing:?}");
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::dependencies;
 use super::source::{Source, sources};
+use super::{assert_same, dependencies};
 
 /// Each module below `src` with the modules that it uses. A module uses only what stands above it.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -146,9 +146,9 @@ fn no_file_uses_a_file_that_uses_it() {
 
 #[test]
 fn each_crate_is_named_only_where_it_belongs() {
-    let names: Vec<&str> = CRATES.iter().map(|(name, _)| *name).collect();
+    let names: Vec<String> = CRATES.iter().map(|(name, _)| (*name).to_owned()).collect();
     let wanted: Vec<String> = dependencies().iter().map(|name| name.replace('-', "_")).collect();
-    assert_eq!(names, wanted, "one row for each dependency of Cargo.toml, in its order");
+    assert_same("CRATES", &names, "Cargo.toml", &wanted);
     let sources = sources();
     let mut faults = Vec::new();
     for (name, places) in CRATES {
