@@ -58,6 +58,15 @@ pub(super) fn queue_bytes(text: &str) -> Option<usize> {
     usize::try_from(bytes).ok().filter(|_| (QUEUE_BYTES_RANGE.0..=QUEUE_BYTES_RANGE.1).contains(&bytes))
 }
 
+/// `on` or `off`.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// How the log looks.
 pub(super) fn form(text: &str) -> Option<LogFormat> {
     match text {
@@ -104,7 +113,7 @@ pub(super) fn database_url(text: &str, encryption: Encryption) -> Option<(Vec<Ho
     };
     let database = url.path().strip_prefix('/').filter(|path| !path.is_empty() && !path.contains('/'))?;
     let host = Host { name, port: url.port().unwrap_or(3306) };
-    Some((vec![host], Account { user, password, database: decode(database)?, encryption }))
+    Some((vec![host], Account { user, password, reload_password: None, database: decode(database)?, encryption }))
 }
 
 /// A mode of encryption; the certificate to check against is another setting.
