@@ -21,6 +21,7 @@
 //! | [`idempotency_key`] | what makes a repeated post the same post |
 //! | [`metrics`] | all metrics, in one table |
 //! | [`logging`] | log lines to stderr, without blocking |
+//! | [`outage_log`] | the log of an outage: its beginning, a count, its end |
 //! | [`retry`] | delays between attempts |
 //! | [`lifecycle`] | whether the service is starting, serving or stopping |
 //! | `system` | sockets and memory: the only `unsafe` code |

@@ -10,8 +10,25 @@ use super::{assert_same, dependencies, files, read, root};
 use crate::support::Board;
 
 /// Settings that come or go with branches that are not merged yet.
-const PENDING_SETTINGS: &[&str] =
-    &["WORKERS", "WRITE_TIMEOUT", "QUEUE_BYTES", "DB_CONNECTIONS", "MAX_CONNECTIONS_PER_CLIENT", "PUBLIC_URL"];
+const PENDING_SETTINGS: &[&str] = &[
+    "WORKERS",
+    "WRITE_TIMEOUT",
+    "QUEUE_BYTES",
+    "MAX_CONNECTIONS_PER_CLIENT",
+    "PUBLIC_URL",
+    "MYSQL_SSL_CERT",
+    "MYSQL_SSL_KEY",
+];
+/// Metrics of the same branches.
+const PENDING_METRICS: &[&str] = &[
+    "twotier_http_connections_limit",
+    "twotier_http_connections_per_client_limit",
+    "twotier_idempotent_replays_total",
+    "twotier_messages_replayed_total",
+    "twotier_rate_limited_total",
+    "twotier_rate_limit_submits_per_minute",
+    "twotier_message_characters_limit",
+];
 const README_LINES: usize = 150;
 /// Settings whose default depends on another one, with the words for it.
 const COMPUTED_DEFAULTS: &[(&str, &str)] = &[("MAX_CONNECTIONS_PER_CLIENT", "a tenth")];
@@ -81,7 +98,9 @@ fn the_metrics_are_those_of_the_code_with_their_labels() {
         .collect();
     let source = sources().into_iter().find(|source| source.path == "src/metrics.rs").unwrap();
     let is_name = |text: &&String| text.starts_with("twotier_") || text.starts_with("process_");
-    assert_same("docs/operations.md", described.keys(), "src/metrics.rs", source.strings.iter().filter(is_name));
+    let is_settled = |name: &&String| !PENDING_METRICS.contains(&name.as_str());
+    let existing = source.strings.iter().filter(is_name).filter(is_settled);
+    assert_same("docs/operations.md", described.keys().filter(is_settled), "src/metrics.rs", existing);
 
     let board = Board::start();
     board.submit("counted");
@@ -90,6 +109,9 @@ fn the_metrics_are_those_of_the_code_with_their_labels() {
     for sample in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, labels) = sample.split_once('{').unwrap_or((sample.split(' ').next().unwrap(), ""));
         let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        if PENDING_METRICS.contains(&family) {
+            continue;
+        }
         let wanted = described.get(family).or_else(|| described.get(name));
         let wanted = wanted.unwrap_or_else(|| panic!("{sample} is not in docs/operations.md"));
         let labels: BTreeSet<&str> = labels.split("=\"").filter_map(|part| part.rsplit(['"', ',']).next()).collect();
