@@ -5,10 +5,10 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use std::{panic, thread};
 
 use log::kv::{self, Key, Value, VisitSource};
@@ -36,6 +36,13 @@ const QUEUE_LINES: usize = 8192;
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// The width of a number among the fields for people, so that they stand below each other.
 const NUMBER_WIDTH: usize = 6;
+
+/// Lets one event through in each interval and counts the others, for events that clients can cause at any rate.
+pub struct LogLimit {
+    interval: Duration,
+    /// When the last one passed, and how many were suppressed since.
+    last: Mutex<(Option<Instant>, u64)>,
+}
 
 enum Entry {
     Line(Vec<u8>),
@@ -70,6 +77,25 @@ struct Counts {
     waiting: AtomicUsize,
     /// JsonLogger that did not get into it, since that was last logged.
     dropped: AtomicU64,
+}
+
+impl LogLimit {
+    /// Lets one event through in each `interval`.
+    pub fn new(interval: Duration) -> LogLimit {
+        LogLimit { interval, last: Mutex::new((None, 0)) }
+    }
+
+    /// `Some` when this event may be logged, with the number of those suppressed since the last one.
+    pub fn admit(&self) -> Option<u64> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0.is_some_and(|at| at.elapsed() < self.interval) {
+            last.1 += 1;
+            return None;
+        }
+        let suppressed = last.1;
+        *last = (Some(Instant::now()), 0);
+        Some(suppressed)
+    }
 }
 
 /// Starts logging lines of `level` and above to stderr. JsonLogger before it are lost.
@@ -252,6 +278,14 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_event_passes_in_each_interval_and_the_others_are_counted() {
+        let limit = LogLimit::new(Duration::from_secs(3600));
+        assert_eq!([limit.admit(), limit.admit(), limit.admit()], [Some(0), None, None]);
+        limit.last.lock().unwrap().0 = None;
+        assert_eq!([limit.admit(), limit.admit()], [Some(2), None]);
+    }
 
     #[test]
     fn control_characters_cannot_forge_a_line() {

@@ -3,8 +3,8 @@
 //! A request is turned into a plan by looking at nothing but itself; then its answer is given at once or left to a
 //! lane. Nothing here touches a socket, and SQL is the store's.
 
-pub mod client_address;
 pub mod cross_site;
+pub mod forwarded;
 pub mod input;
 pub mod latest;
 pub mod pending_reply;
@@ -23,6 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use crate::batch_queue::{self, BatchProcessor, BatchQueue};
 use crate::http::head::Head;
@@ -33,6 +34,8 @@ use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::page::Pages;
 use crate::store::Client;
+use cross_site::CrossSiteRule;
+use forwarded::TrustedProxies;
 use input::{Start, Submitted};
 use latest::{LatestReads, ReadJob};
 use pending_reply::PendingReply;
@@ -55,6 +58,8 @@ pub struct Settings {
     pub admin_token: Option<String>,
     /// The proxies that are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where people reach the board; the first is used for absolute links.
+    pub public_urls: Vec<Url>,
     /// Submits a minute for one client.
     pub rate_limit: Option<NonZeroU32>,
     /// Requests that may wait in a lane.
@@ -86,7 +91,8 @@ pub struct Board {
     lifecycle: Arc<Lifecycle>,
     max_chars: usize,
     admin_token: Option<[u8; 32]>,
-    trusted_proxies: Vec<IpNet>,
+    proxies: TrustedProxies,
+    cross_site: CrossSiteRule,
     rate: Option<RateLimiter>,
     newest: BatchQueue<LatestReads>,
     submits: BatchQueue<InsertBatches>,
@@ -135,7 +141,8 @@ impl Board {
             max_chars: settings.max_chars,
             // Compared as hashes, so that the time it takes says nothing of where two tokens differ.
             admin_token: settings.admin_token.map(|token| Sha256::digest(token).into()),
-            trusted_proxies: settings.trusted_proxies,
+            proxies: TrustedProxies::new(settings.trusted_proxies),
+            cross_site: CrossSiteRule::new(&settings.public_urls),
             rate: settings.rate_limit.map(RateLimiter::new),
             newest: BatchQueue::new(
                 "latest",
@@ -212,7 +219,7 @@ impl Board {
         plan.unwrap_or_else(|problem| {
             Plan::Answer(match &submitted {
                 // Another site's text is not put before a person to be sent by one click.
-                Ok(sent) if html && problem != Problem::CrossSite => {
+                Ok(sent) if html && !matches!(problem, Problem::CrossSite(_)) => {
                     submit::returned(&self.pages, &sent.text, sent.key.as_deref(), &problem)
                 }
                 Ok(_) | Err(_) => responses::problem(&self.pages, &problem, html),
@@ -229,7 +236,7 @@ impl Board {
         // Last: only what would be stored counts.
         match &self.rate {
             Some(rate) => {
-                let client = client_address::address(request, &self.trusted_proxies);
+                let client = self.proxies.client(request);
                 rate.check(client).map(|()| plan).map_err(Problem::rate_limited)
             }
             None => Ok(plan),
@@ -237,10 +244,7 @@ impl Board {
     }
 
     fn admit_writer(&self, request: &Request) -> Result<(), Problem> {
-        match cross_site::is_cross_site(request, &self.trusted_proxies) {
-            true => Err(Problem::CrossSite),
-            false => Ok(()),
-        }
+        self.cross_site.check(request, &self.proxies).map_err(Problem::CrossSite)
     }
 
     fn admit_editor(&self, request: &Request) -> Result<(), Problem> {
@@ -305,7 +309,7 @@ impl Service for Board {
         let html = input::accepts_html(&request.head);
         let route = Route::find(&request.head.method, request.head.path());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
-        responder.describe(template, client_address::address(&request, &self.trusted_proxies));
+        responder.describe(template, self.proxies.client(&request));
         let plan = route.and_then(|route| self.plan(route, &request, html));
         drop(request);
         let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), html);

@@ -27,8 +27,8 @@ pub enum Problem {
     Unauthorized,
     /// No token is set up.
     EditingDisabled,
-    /// A write that another site made a browser send.
-    CrossSite,
+    /// A write that another site made a browser send; the text says which, and what would allow it.
+    CrossSite(String),
     /// Nothing there.
     NotFound,
     /// Not with this method; with these.
@@ -79,7 +79,7 @@ impl Problem {
             | Problem::InvalidKey(_)
             | Problem::BadRequest(_) => 400,
             Problem::Unauthorized => 401,
-            Problem::EditingDisabled | Problem::CrossSite => 403,
+            Problem::EditingDisabled | Problem::CrossSite(_) => 403,
             Problem::NotFound => 404,
             Problem::MethodNotAllowed(_) => 405,
             Problem::RequestTimeout => 408,
@@ -110,7 +110,7 @@ impl Problem {
             Problem::BadRequest(_) => "bad_request",
             Problem::Unauthorized => "unauthorized",
             Problem::EditingDisabled => "editing_disabled",
-            Problem::CrossSite => "cross_site",
+            Problem::CrossSite(_) => "cross_site",
             Problem::NotFound => "not_found",
             Problem::MethodNotAllowed(_) => "method_not_allowed",
             Problem::RequestTimeout => "request_timeout",
@@ -141,7 +141,7 @@ impl Problem {
             | Problem::UnsupportedMediaType(words) => Cow::Borrowed(words),
             Problem::Unauthorized => Cow::Borrowed("This needs the admin token as a bearer token."),
             Problem::EditingDisabled => Cow::Borrowed("Editing and deleting are not turned on."),
-            Problem::CrossSite => Cow::Borrowed("Writing from another site is refused."),
+            Problem::CrossSite(reason) => Cow::Owned(reason.clone()),
             Problem::NotFound => Cow::Borrowed("There is nothing here."),
             Problem::MethodNotAllowed(allow) => Cow::Owned(format!("This takes only {allow}.")),
             Problem::RequestTimeout => Cow::Borrowed("The request did not arrive in time."),

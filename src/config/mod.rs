@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use log::LevelFilter;
+use url::Url;
 
 use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
@@ -64,6 +65,7 @@ pub const SETTINGS: &[Setting] = &[
     secret("ADMIN_TOKEN"),
     setting("RATE_LIMIT", "off"),
     setting("TRUSTED_PROXIES", ""),
+    setting("PUBLIC_URL", ""),
     setting("PAGE_TITLE", "Messages"),
     setting("LOG_LEVEL", "info"),
     setting("LOG_FORMAT", "text"),
@@ -109,6 +111,8 @@ pub struct Config {
     pub rate_limit: Option<NonZeroU32>,
     /// Proxies that are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where people reach the board; each ends with a slash.
+    pub public_urls: Vec<Url>,
     /// The pages' title.
     pub page_title: String,
     /// What is logged.
@@ -163,6 +167,13 @@ impl Config {
             rate_limit: s.required("RATE_LIMIT", "off, or a number of submits a minute up to 1000000", value::rate),
             trusted_proxies: s
                 .optional("TRUSTED_PROXIES", "addresses and CIDR ranges, separated by commas", value::networks)
+                .unwrap_or_default(),
+            public_urls: s
+                .optional(
+                    "PUBLIC_URL",
+                    "URLs like https://board.example.org/board/, separated by commas",
+                    value::public_urls,
+                )
                 .unwrap_or_default(),
             page_title: s.required("PAGE_TITLE", "text", |v| Some(v.to_owned())),
             log_level: s.required("LOG_LEVEL", "error, warn, info, debug or trace", value::level),
@@ -378,6 +389,32 @@ mod tests {
             (Ok(LogFormat::Text), Ok(LogFormat::Json), Ok(LogFormat::Text))
         );
         wrong(&[("LOG_FORMAT", "JSON")], "LOG_FORMAT=JSON: expected text or json");
+    }
+
+    #[test]
+    fn public_urls_are_plain_http_urls_that_end_with_a_slash() {
+        let urls = |value: &str| {
+            let urls = with(&[("PUBLIC_URL", value)]).map(|config| config.public_urls);
+            urls.map(|urls| urls.iter().map(Url::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(urls(""), Ok(String::new()));
+        assert_eq!(urls("https://board.example.org"), Ok("https://board.example.org/".to_owned()));
+        assert_eq!(
+            urls("https://Board.example.org/board , http://10.0.0.1:5000/"),
+            Ok("https://board.example.org/board/ http://10.0.0.1:5000/".to_owned())
+        );
+        for value in [
+            "board.example.org",
+            "ftp://a/",
+            "https://u:p@a/",
+            "https://a/?b",
+            "https://a/#b",
+            "https://a,",
+            "https://",
+            "x",
+        ] {
+            wrong(&[("PUBLIC_URL", value)], "PUBLIC_URL=");
+        }
     }
 
     #[test]

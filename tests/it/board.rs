@@ -1,7 +1,7 @@
 //! What the contract says of routes, answers, messages and errors.
 
 use crate::support::client::{form_value, request};
-use crate::support::{Board, Connection};
+use crate::support::{Board, Connection, eventually};
 
 /// Text that breaks those who do not take it as it is.
 const HOSTILE: [&str; 12] = [
@@ -238,6 +238,47 @@ fn writes_from_other_sites_are_refused() {
     }
     let page = board.service.submit("planted text", &[("Sec-Fetch-Site", "cross-site"), HTML]);
     assert!(page.status == 403 && !page.text().contains("planted text"), "it is not put before a person to be sent");
+}
+
+#[test]
+fn with_a_public_url_being_equal_to_the_host_is_not_enough() {
+    let board = Board::with(&[("PUBLIC_URL", "https://board.example.org/board/, http://second.example:8080")]);
+    // DNS rebinding: the browser shows a page of evil.test whose name now leads to this machine.
+    let rebound = |origin: &str, more: &[(&str, &str)]| {
+        let host = origin.split_once("://").unwrap().1;
+        let body = "new_message=x";
+        let mut head = format!("POST /submit HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n");
+        more.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        head.push_str("Content-Type: application/x-www-form-urlencoded\r\n");
+        let mut connection = board.service.connect();
+        connection.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+        connection.answer()
+    };
+    let refused = rebound("http://evil.test", &[("Sec-Fetch-Site", "same-origin")]);
+    assert_eq!((refused.status, refused.code().as_str()), (403, "cross_site"));
+    for part in ["http://evil.test", "Host evil.test", "PUBLIC_URL", "https://board.example.org"] {
+        assert!(refused.text().contains(part), "{part} in {}", refused.text());
+    }
+    for origin in ["https://board.example.org", "http://second.example:8080"] {
+        assert_eq!(rebound(origin, &[]).status, 200, "{origin}");
+    }
+    assert_eq!(board.submit("from curl").status, 200);
+}
+
+#[test]
+fn a_cross_site_refusal_is_explained_in_answer_page_and_log() {
+    let board = Board::start();
+    let origin = ("Origin", "http://board.lan");
+    let explained = ["http://board.lan", "board.test", "PUBLIC_URL=http://board.lan"];
+    let (answer, page) = (board.service.submit("x", &[origin]), board.service.submit("x", &[origin, HTML]));
+    for text in [answer.text(), page.text()] {
+        assert!(explained.iter().all(|part| text.contains(part)), "{text}");
+    }
+    let logged = || board.service.log().matches("cross-site write refused").count();
+    eventually("the refusal is logged", || logged() > 0);
+    let line = board.service.log().lines().find(|line| line.contains("cross-site write refused")).unwrap().to_owned();
+    assert!(line.contains("INFO") && explained.iter().all(|part| line.contains(part)), "{line}");
+    assert_eq!(logged(), 1, "once a minute");
 }
 
 #[test]

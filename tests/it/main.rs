@@ -21,6 +21,7 @@ mod outage;
 mod process;
 mod properties;
 mod protocol;
+mod settings;
 mod soak;
 mod support;
 mod tidy;
