@@ -12,6 +12,7 @@ pub mod point;
 pub mod problem;
 pub mod rate_limit;
 pub mod readiness;
+mod recent;
 pub mod responses;
 pub mod route;
 pub mod submit;
