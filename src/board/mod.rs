@@ -3,7 +3,9 @@
 //! A request is turned into a plan by looking at nothing but itself; then its answer is given at once or left to a
 //! lane. Nothing here touches a socket, and SQL is the store's.
 
+pub mod admin_token;
 pub mod cross_site;
+mod delayed_replies;
 pub mod forwarded;
 pub mod input;
 pub mod latest;
@@ -17,13 +19,13 @@ pub mod responses;
 pub mod route;
 pub mod submit;
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::batch_queue::{self, BatchProcessor, BatchQueue};
@@ -35,7 +37,9 @@ use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::page::Pages;
 use crate::store::Client;
+use admin_token::AdminToken;
 use cross_site::CrossSiteRule;
+use delayed_replies::DelayedReplies;
 use forwarded::TrustedProxies;
 use input::{Start, Submitted};
 use latest::{LatestReads, ReadJob};
@@ -91,7 +95,8 @@ pub struct Board {
     pages: Arc<Pages>,
     lifecycle: Arc<Lifecycle>,
     max_chars: usize,
-    admin_token: Option<[u8; 32]>,
+    admin_token: Option<AdminToken>,
+    delayed: DelayedReplies,
     proxies: TrustedProxies,
     cross_site: CrossSiteRule,
     rate: Option<RateLimiter>,
@@ -99,6 +104,15 @@ pub struct Board {
     submits: BatchQueue<InsertBatches>,
     singles: BatchQueue<PointOps>,
     watch: BatchQueue<Readiness>,
+}
+
+/// What is known about a request before its route is.
+#[derive(Clone, Copy)]
+struct RequestContext {
+    /// The client behind trusted proxies.
+    client: IpAddr,
+    /// The client prefers HTML.
+    html: bool,
 }
 
 /// What is to be done for a request.
@@ -140,8 +154,8 @@ impl Board {
         Board {
             lifecycle,
             max_chars: settings.max_chars,
-            // Compared as hashes, so that the time it takes says nothing of where two tokens differ.
-            admin_token: settings.admin_token.map(|token| Sha256::digest(token).into()),
+            admin_token: settings.admin_token.as_deref().map(AdminToken::new),
+            delayed: DelayedReplies::default(),
             proxies: TrustedProxies::new(settings.trusted_proxies),
             cross_site: CrossSiteRule::new(&settings.public_urls),
             rate: settings.rate_limit.map(RateLimiter::new),
@@ -163,7 +177,7 @@ impl Board {
         }
     }
 
-    fn plan(&self, route: Route, request: &Request, html: bool) -> Result<Plan, Problem> {
+    fn plan(&self, route: Route, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
         match route {
             Route::Live => Ok(Plan::Answer(responses::text(200, &[], "alive"))),
             Route::Ready => Ok(self.readiness().map_or(Plan::Probe, Plan::Answer)),
@@ -175,15 +189,15 @@ impl Board {
             Route::Page => self.page(request),
             Route::List => self.list(request),
             Route::Show(id) => self.with_database(Plan::Point(PointOp::Show(id))),
-            Route::Submit => Ok(self.submit_form(request, html)),
-            Route::Create => self.submit(request, &input::submitted(request, "message", true)?, Endpoint::Api),
+            Route::Submit => Ok(self.submit_form(request, context)),
+            Route::Create => self.submit(request, context, &input::submitted(request, "message", true)?, Endpoint::Api),
             Route::Replace(id) => {
-                self.admit_editor(request)?;
+                self.admit_editor(request, context)?;
                 let text = NewMessage::parse(&input::submitted(request, "message", true)?.text, self.max_chars)?;
                 self.with_database(Plan::Point(PointOp::Replace(id, text)))
             }
             Route::Remove(id) => {
-                self.admit_editor(request)?;
+                self.admit_editor(request, context)?;
                 self.with_database(Plan::Point(PointOp::Remove(id)))
             }
         }
@@ -211,24 +225,30 @@ impl Board {
     }
 
     /// A person who sent the form gets it back with what is wrong; a program gets an error.
-    fn submit_form(&self, request: &Request, html: bool) -> Plan {
+    fn submit_form(&self, request: &Request, context: RequestContext) -> Plan {
         let submitted = input::submitted(request, "new_message", false);
         let plan = match &submitted {
-            Ok(submitted) => self.submit(request, submitted, Endpoint::Form),
+            Ok(submitted) => self.submit(request, context, submitted, Endpoint::Form),
             Err(problem) => Err(problem.clone()),
         };
         plan.unwrap_or_else(|problem| {
             Plan::Answer(match &submitted {
                 // Another site's text is not put before a person to be sent by one click.
-                Ok(sent) if html && !matches!(problem, Problem::CrossSite(_)) => {
+                Ok(sent) if context.html && !matches!(problem, Problem::CrossSite(_)) => {
                     submit::returned(&self.pages, &sent.text, sent.key.as_deref(), &problem)
                 }
-                Ok(_) | Err(_) => responses::problem(&self.pages, &problem, html),
+                Ok(_) | Err(_) => responses::problem(&self.pages, &problem, context.html),
             })
         })
     }
 
-    fn submit(&self, request: &Request, submitted: &Submitted, endpoint: Endpoint) -> Result<Plan, Problem> {
+    fn submit(
+        &self,
+        request: &Request,
+        context: RequestContext,
+        submitted: &Submitted,
+        endpoint: Endpoint,
+    ) -> Result<Plan, Problem> {
         self.admit_writer(request)?;
         let key = submitted.key.as_deref().map_or_else(|| Ok(IdempotencyKey::generate()), input::key)?;
         let text = NewMessage::parse(&submitted.text, self.max_chars)?;
@@ -236,10 +256,7 @@ impl Board {
             self.with_database(Plan::Submit(InsertJob { text, chosen_key: submitted.key.clone(), key, endpoint }))?;
         // Last: only what would be stored counts.
         match &self.rate {
-            Some(rate) => {
-                let client = self.proxies.client(request);
-                rate.check(client).map(|()| plan).map_err(Problem::rate_limited)
-            }
+            Some(rate) => rate.check(context.client).map(|()| plan).map_err(Problem::rate_limited),
             None => Ok(plan),
         }
     }
@@ -248,17 +265,9 @@ impl Board {
         self.cross_site.check(request, &self.proxies).map_err(Problem::CrossSite)
     }
 
-    fn admit_editor(&self, request: &Request) -> Result<(), Problem> {
+    fn admit_editor(&self, request: &Request, context: RequestContext) -> Result<(), Problem> {
         self.admit_writer(request)?;
-        let token = self.admin_token.ok_or(Problem::EditingDisabled)?;
-        let sent = request.head.value("authorization").and_then(|value| value.split_once(' '));
-        match sent {
-            Some((scheme, sent)) if scheme.eq_ignore_ascii_case("bearer") => {
-                let sent: [u8; 32] = Sha256::digest(sent.trim_start()).into();
-                if sent == token { Ok(()) } else { Err(Problem::Unauthorized) }
-            }
-            Some(_) | None => Err(Problem::Unauthorized),
-        }
+        self.admin_token.as_ref().ok_or(Problem::EditingDisabled)?.check(&request.head, context.client)
     }
 
     fn with_database(&self, plan: Plan) -> Result<Plan, Problem> {
@@ -307,15 +316,19 @@ impl Board {
 
 impl Service for Board {
     fn respond(&self, request: Request, mut responder: Responder) {
-        let html = input::accepts_html(&request.head);
+        let context =
+            RequestContext { client: self.proxies.client(&request), html: input::accepts_html(&request.head) };
         let route = Route::find(&request.head.method, request.head.path());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
-        responder.describe(template, self.proxies.client(&request));
-        let plan = route.and_then(|route| self.plan(route, &request, html));
+        responder.describe(template, context.client);
+        let plan = route.and_then(|route| self.plan(route, &request, context));
         drop(request);
-        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), html);
+        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.html);
         let full = match plan {
             Ok(Plan::Answer(reply)) => return responder.answer(reply),
+            Err(problem @ Problem::Unauthorized { delay }) if !delay.is_zero() => {
+                return self.delayed.refuse(pending(responder), problem, delay);
+            }
             Err(problem) => return pending(responder).refuse(&problem),
             Ok(Plan::Newest(read)) => self.newest.push((pending(responder), read), JOB_BYTES).err().map(|job| job.0),
             Ok(Plan::Point(single)) => {

@@ -24,7 +24,10 @@ pub enum Problem {
     /// The request or its form is malformed.
     BadRequest(&'static str),
     /// No token, or a wrong one.
-    Unauthorized,
+    Unauthorized {
+        /// How long the answer is held back.
+        delay: Duration,
+    },
     /// No token is set up.
     EditingDisabled,
     /// A write that another site made a browser send; the text says which, and what would allow it.
@@ -78,7 +81,7 @@ impl Problem {
             | Problem::InvalidParameter(_)
             | Problem::InvalidKey(_)
             | Problem::BadRequest(_) => 400,
-            Problem::Unauthorized => 401,
+            Problem::Unauthorized { .. } => 401,
             Problem::EditingDisabled | Problem::CrossSite(_) => 403,
             Problem::NotFound => 404,
             Problem::MethodNotAllowed(_) => 405,
@@ -108,7 +111,7 @@ impl Problem {
             Problem::InvalidParameter(_) => "invalid_parameter",
             Problem::InvalidKey(_) => "invalid_key",
             Problem::BadRequest(_) => "bad_request",
-            Problem::Unauthorized => "unauthorized",
+            Problem::Unauthorized { .. } => "unauthorized",
             Problem::EditingDisabled => "editing_disabled",
             Problem::CrossSite(_) => "cross_site",
             Problem::NotFound => "not_found",
@@ -139,7 +142,7 @@ impl Problem {
             | Problem::InvalidKey(words)
             | Problem::BadRequest(words)
             | Problem::UnsupportedMediaType(words) => Cow::Borrowed(words),
-            Problem::Unauthorized => Cow::Borrowed("This needs the admin token as a bearer token."),
+            Problem::Unauthorized { .. } => Cow::Borrowed("This needs the admin token as a bearer token."),
             Problem::EditingDisabled => Cow::Borrowed("Editing and deleting are not turned on."),
             Problem::CrossSite(reason) => Cow::Owned(reason.clone()),
             Problem::NotFound => Cow::Borrowed("There is nothing here."),
@@ -171,7 +174,7 @@ impl Problem {
         match self {
             Problem::RateLimited(seconds) => Some(("Retry-After", seconds)),
             Problem::MethodNotAllowed(allow) => Some(("Allow", allow)),
-            Problem::Unauthorized => Some(("WWW-Authenticate", "Bearer")),
+            Problem::Unauthorized { .. } => Some(("WWW-Authenticate", "Bearer")),
             _ if self.status() == 503 => Some(("Retry-After", "1")),
             _ => None,
         }

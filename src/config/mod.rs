@@ -163,11 +163,13 @@ impl Config {
             shutdown_delay: pause(s, "SHUTDOWN_DELAY"),
             shutdown_grace: pause(s, "SHUTDOWN_GRACE"),
             workers: s.required("WORKERS", "a number from 7 to 1024", |v| value::number(v, 7, 1024)),
-            admin_token: s.optional("ADMIN_TOKEN", "a token without spaces, of visible ASCII characters", value::token),
+            admin_token: s.optional(
+                "ADMIN_TOKEN",
+                "at least 16 visible ASCII characters, without spaces",
+                value::token,
+            ),
             rate_limit: s.required("RATE_LIMIT", "off, or a number of submits a minute up to 1000000", value::rate),
-            trusted_proxies: s
-                .optional("TRUSTED_PROXIES", "addresses and CIDR ranges, separated by commas", value::networks)
-                .unwrap_or_default(),
+            trusted_proxies: trusted_proxies(s),
             public_urls: s
                 .optional(
                     "PUBLIC_URL",
@@ -203,6 +205,15 @@ fn port(s: &mut Source<'_>) -> u16 {
     s.required("PORT", "a port from 0 to 65535", |v| value::number(v, 0, 65535))
 }
 
+fn trusted_proxies(s: &mut Source<'_>) -> Vec<IpNet> {
+    let networks = s.optional("TRUSTED_PROXIES", "addresses and CIDR ranges, separated by commas", value::networks);
+    let networks = networks.unwrap_or_default();
+    if IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0) {
+        s.note("TRUSTED_PROXIES trusts every address, so any client can claim any address; name only your proxies");
+    }
+    networks
+}
+
 /// How the connection to the database is encrypted.
 fn encryption(s: &mut Source<'_>) -> Encryption {
     let ca = s.optional("MYSQL_SSL_CA", "a readable file with a certificate in PEM form", value::certificate);
@@ -215,6 +226,14 @@ fn encryption(s: &mut Source<'_>) -> Encryption {
             mode
         }
     }
+}
+
+fn hosts(s: &mut Source<'_>, port: u16) -> Vec<Host> {
+    if s.optional("MYSQL_HOST", "", |v| Some(v.contains('@'))) == Some(true) {
+        s.wrong_secret("MYSQL_HOST", "no user or password before the host; set MYSQL_USER and MYSQL_PASSWORD");
+        return Vec::new();
+    }
+    s.required("MYSQL_HOST", "host, host:port, or a list of them separated by commas", |v| value::hosts(v, port))
 }
 
 /// The database's whereabouts, from the parts or from the URL.
@@ -237,8 +256,7 @@ fn database(s: &mut Source<'_>) -> (Vec<Host>, Account) {
         });
     }
     let port = s.required("MYSQL_PORT", "a port from 1 to 65535", |v| value::number(v, 1, 65535));
-    let hosts =
-        s.required("MYSQL_HOST", "host, host:port, or a list of them separated by commas", |v| value::hosts(v, port));
+    let hosts = hosts(s, port);
     let text = |v: &str| Some(v.to_owned());
     let user = s.optional("MYSQL_USER", "a user name", text);
     let name = match (s.optional("MYSQL_DB", "a name", text), s.optional("MYSQL_DATABASE", "a name", text)) {
@@ -375,8 +393,10 @@ mod tests {
 
     #[test]
     fn a_secrets_value_is_never_shown() {
-        wrong(&[("ADMIN_TOKEN", "not a token")], "ADMIN_TOKEN: expected a token");
-        let config = with(&[("MYSQL_PASSWORD", "hunter2"), ("ADMIN_TOKEN", "t0ken")]).unwrap();
+        for token in ["not a token at all", "fifteen-letters", "é-and-sixteen-more-letters"] {
+            wrong(&[("ADMIN_TOKEN", token)], "ADMIN_TOKEN: expected at least 16");
+        }
+        let config = with(&[("MYSQL_PASSWORD", "hunter2"), ("ADMIN_TOKEN", "t0ken-of-an-admin")]).unwrap();
         let shown = format!("{:?}", config.shown);
         assert!(!shown.contains("hunter2") && !shown.contains("t0ken") && shown.contains("MYSQL_PASSWORD"), "{shown}");
     }
@@ -414,6 +434,26 @@ mod tests {
             "x",
         ] {
             wrong(&[("PUBLIC_URL", value)], "PUBLIC_URL=");
+        }
+    }
+
+    #[test]
+    fn trusting_every_address_is_a_warning() {
+        let notes = |value: &str| with(&[("TRUSTED_PROXIES", value)]).map(|config| config.notes.join(" "));
+        for value in ["0.0.0.0/0", "::/0", "10.0.0.0/8, 0.0.0.0/0", "0.0.0.0/1,128.0.0.0/1"] {
+            assert!(notes(value).unwrap().contains("TRUSTED_PROXIES"), "{value}");
+        }
+        for value in ["", "10.0.0.0/8,::1", "0.0.0.0/1"] {
+            assert_eq!(notes(value), Ok(String::new()), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_hosts_is_refused_and_not_shown() {
+        for hosts in ["u:hunter2@db", "db, u:hunter2@db:3306", "mysql://u:hunter2@db/x", "u@db"] {
+            let problems = with(&[("MYSQL_HOST", hosts)]).err().unwrap().join(" ");
+            assert!(problems.contains("MYSQL_HOST") && problems.contains("MYSQL_PASSWORD"), "{problems}");
+            assert!(!problems.contains("hunter2") && !problems.contains("u@"), "{problems}");
         }
     }
 

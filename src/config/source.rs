@@ -112,6 +112,16 @@ impl<'a> Source<'a> {
         self.wrong.push(SettingError { name: name.to_owned(), value, expected: expected.to_owned() });
     }
 
+    /// Notes that the value is wrong, without showing it.
+    pub(super) fn wrong_secret(&mut self, name: &'static str, expected: &str) {
+        self.missing(name, expected);
+    }
+
+    /// Notes something that is not wrong but deserves a warning.
+    pub(super) fn note(&mut self, note: &str) {
+        self.notes.push(note.to_owned());
+    }
+
     /// Notes that a value is missing.
     pub(super) fn missing(&mut self, name: &'static str, expected: &str) {
         self.wrong.push(SettingError { name: name.to_owned(), value: None, expected: expected.to_owned() });

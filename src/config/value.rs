@@ -15,6 +15,8 @@ use url::Url;
 use crate::logging::LogFormat;
 use crate::store::{Account, Encryption, Host};
 
+/// The fewest characters of an admin token: fewer could be guessed.
+const MIN_TOKEN: usize = 16;
 const QUEUE_BYTES_RANGE: (u64, u64) = (64 * 1024, 4 * 1024 * 1024 * 1024);
 
 /// A whole number in a range.
@@ -156,7 +158,8 @@ pub(super) fn public_urls(text: &str) -> Option<Vec<Url>> {
 
 /// What can stand behind `Bearer` in a header.
 pub(super) fn token(text: &str) -> Option<String> {
-    text.bytes().all(|b| b.is_ascii_graphic()).then(|| text.to_owned())
+    let fits = text.len() >= MIN_TOKEN && text.bytes().all(|b| b.is_ascii_graphic());
+    fits.then(|| text.to_owned())
 }
 
 /// A log level; `off` is none.

@@ -1,5 +1,8 @@
 //! What the contract says of routes, answers, messages and errors.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::support::client::{form_value, request};
 use crate::support::{Board, Connection, eventually};
 
@@ -186,13 +189,26 @@ fn times_are_the_databases_in_utc_also_past_2038_and_none_for_old_rows() {
 
 #[test]
 fn editing_needs_the_token() {
-    let board = Board::with(&[("ADMIN_TOKEN", "s3cret")]);
-    let token = ("Authorization", "Bearer s3cret");
+    let board = Board::with(&[("ADMIN_TOKEN", "s3cret-of-an-admin"), ("TRUSTED_PROXIES", "127.0.0.1")]);
+    let token = ("Authorization", "Bearer s3cret-of-an-admin");
     let id = board.submit("first").id();
     let path = format!("/messages/{id}");
-    for wrong in ["", "Bearer", "Bearer ", "Bearer wrong", "Bearer s3cre", "Bearer s3cret2", "Basic s3cret", "s3cret"] {
+    let mut clients = 0;
+    for wrong in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Bearer s3cre",
+        "Bearer s3cret-of-an-admin2",
+        "Basic s3cret-of-an-admin",
+        "s3cret-of-an-admin",
+    ] {
         for method in ["PUT", "DELETE"] {
-            let answer = board.service.ask(method, &path, &[("Authorization", wrong)], b"");
+            clients += 1;
+            let client = format!("192.0.2.{clients}");
+            let headers = [("Authorization", wrong), ("X-Forwarded-For", &client)];
+            let answer = board.service.ask(method, &path, &headers, b"");
             assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"), "{method} {wrong:?}");
             assert_eq!(answer.header("WWW-Authenticate"), Some("Bearer"));
         }
@@ -205,10 +221,40 @@ fn editing_needs_the_token() {
     assert_eq!(board.service.json("PUT", "/messages/999", &[token], "x").status, 404);
     assert!(board.get("/").text().contains("edited "));
 
-    let deleted = board.service.ask("DELETE", &path, &[("authorization", "bearer s3cret")], b"");
+    let deleted = board.service.ask("DELETE", &path, &[("authorization", "bearer s3cret-of-an-admin")], b"");
     assert_eq!((deleted.status, deleted.header("Content-Length")), (204, None));
     assert_eq!(board.service.ask("DELETE", &path, &[token], b"").status, 404);
     assert_eq!(board.get(&path).status, 404);
+}
+
+#[test]
+fn wrong_tokens_are_slowed_down_for_their_client_alone_and_logged() {
+    let settings = [("ADMIN_TOKEN", "s3cret-of-an-admin"), ("TRUSTED_PROXIES", "127.0.0.1")];
+    let board = Board::with(&settings);
+    let remove = |client: &str, token: &str| {
+        let start = Instant::now();
+        let headers = [("X-Forwarded-For", client), ("Authorization", token)];
+        let status = board.service.ask("DELETE", "/messages/99", &headers, b"").status;
+        (status, start.elapsed())
+    };
+    assert_eq!(remove("192.0.2.1", "Bearer wrong").0, 401);
+    // More of them at once than there are workers, which must stay free for others.
+    thread::scope(|scope| {
+        let guesses: Vec<_> = (0..32).map(|_| scope.spawn(|| remove("192.0.2.1", "Bearer wrong"))).collect();
+        let (status, took) = remove("192.0.2.2", "Bearer wrong");
+        assert!(status == 401 && took < Duration::from_millis(900), "{took:?}");
+        let (status, took) = remove("192.0.2.1", "Bearer s3cret-of-an-admin");
+        assert!(status == 404 && took < Duration::from_millis(900), "{took:?}");
+        assert!(guesses.iter().all(|guess| !guess.is_finished()), "they are still waiting");
+        for guess in guesses {
+            let (status, took) = guess.join().unwrap();
+            assert!(status == 401 && took >= Duration::from_millis(900), "{took:?}");
+        }
+    });
+    let logged = || board.service.log().matches("wrong admin token").count();
+    eventually("the wrong token is logged", || logged() > 0);
+    assert!(board.service.log().contains("client=192.0.2.1"), "{}", board.service.log());
+    assert_eq!(logged(), 1, "once a minute");
 }
 
 #[test]
@@ -223,7 +269,7 @@ fn without_a_token_set_up_editing_is_off() {
 
 #[test]
 fn writes_from_other_sites_are_refused() {
-    let board = Board::with(&[("ADMIN_TOKEN", "t"), ("TRUSTED_PROXIES", "127.0.0.0/8, ::1")]);
+    let board = Board::with(&[("ADMIN_TOKEN", "token-of-an-admin"), ("TRUSTED_PROXIES", "127.0.0.0/8, ::1")]);
     let submit = |headers: &[(&str, &str)]| board.service.submit("x", headers).status;
     assert_eq!(submit(&[("Sec-Fetch-Site", "same-origin")]), 200);
     assert_eq!(submit(&[("Sec-Fetch-Site", "cross-site")]), 403);
@@ -232,7 +278,7 @@ fn writes_from_other_sites_are_refused() {
     assert_eq!(submit(&[("Origin", "http://evil.test")]), 403);
     assert_eq!(submit(&[("Origin", "https://public.test"), ("X-Forwarded-Host", "public.test")]), 200);
     for (method, path) in [("POST", "/messages"), ("PUT", "/messages/1"), ("DELETE", "/messages/1")] {
-        let headers = [("Sec-Fetch-Site", "cross-site"), ("Authorization", "Bearer t"), JSON];
+        let headers = [("Sec-Fetch-Site", "cross-site"), ("Authorization", "Bearer token-of-an-admin"), JSON];
         let answer = board.service.ask(method, path, &headers, br#"{"message":"x"}"#);
         assert_eq!((answer.status, answer.code().as_str()), (403, "cross_site"), "{method}");
     }

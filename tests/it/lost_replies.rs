@@ -160,8 +160,8 @@ fn an_answer_that_comes_too_late_is_503_and_the_same_key_gets_the_id_that_is_sto
 
 #[test]
 fn an_edit_and_a_deletion_whose_answer_is_lost_are_done() {
-    let far = Far::start(&[("ADMIN_TOKEN", "t")]);
-    let token = ("Authorization", "Bearer t");
+    let far = Far::start(&[("ADMIN_TOKEN", "token-of-an-admin")]);
+    let token = ("Authorization", "Bearer token-of-an-admin");
     for trap in [Trap::Lose, Trap::LoseAnswer] {
         let path = format!("/messages/{}", far.service.submit("before", &[]).id());
         far.proxy.arm("after", trap);

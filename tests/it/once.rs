@@ -60,8 +60,8 @@ fn malformed_keys_are_refused() {
 
 #[test]
 fn a_replay_after_an_edit_answers_the_stored_message_and_after_a_delete_the_key_is_free() {
-    let board = Board::with(&[("ADMIN_TOKEN", "t")]);
-    let token = ("Authorization", "Bearer t");
+    let board = Board::with(&[("ADMIN_TOKEN", "token-of-an-admin")]);
+    let token = ("Authorization", "Bearer token-of-an-admin");
     let first = keyed(&board.service, "before", "k");
     let path = format!("/messages/{}", first.id());
     board.service.json("PUT", &path, &[token], "after");
