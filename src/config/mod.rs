@@ -1,6 +1,7 @@
 //! Settings: the only module that reads the environment. All that is wrong is reported together, and nothing silently
 //! becomes a default.
 
+mod misspelt;
 mod source;
 mod value;
 

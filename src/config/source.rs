@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::{fmt, fs};
 
-use super::{SETTINGS, Setting};
+use super::{SETTINGS, Setting, misspelt};
 
 /// A copy of the environment.
 pub struct Environment {
@@ -65,7 +65,8 @@ impl Environment {
 
 impl<'a> Source<'a> {
     pub(super) fn new(environment: &'a Environment) -> Source<'a> {
-        let mut source = Source { environment, ignored: Vec::new(), notes: Vec::new(), wrong: Vec::new() };
+        let notes = misspelt::warnings(environment.variables.keys().map(String::as_str));
+        let mut source = Source { environment, ignored: Vec::new(), notes, wrong: Vec::new() };
         for setting in SETTINGS {
             if let Err(expected) = environment.value(setting.name) {
                 source.wrong.push(SettingError { name: setting.name.to_owned(), value: None, expected });

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::Board;
+
 #[test]
 fn a_board_that_make_run_serves_listens_on_loopback_unless_told_otherwise() {
     let target = std::env::temp_dir().join(format!("twotier-run-{}", std::process::id()));
@@ -22,4 +24,15 @@ fn a_board_that_make_run_serves_listens_on_loopback_unless_told_otherwise() {
     assert_eq!(run(&[("BIND", "0.0.0.0")]), "BIND=0.0.0.0\n");
     assert_eq!(run(&[("BIND_FILE", "/run/bind")]), "BIND=\n");
     fs::remove_dir_all(target).unwrap();
+}
+
+#[test]
+fn a_variable_that_looks_like_a_misspelt_setting_is_a_warning_that_names_both() {
+    let board = Board::with(&[("RATELIMIT", "5"), ("MYSQL_PASWORD", "hunter2"), ("MYSQL_ROOT_PASSWORD", "x")]);
+    let log = board.service.log();
+    for (name, setting) in [("RATELIMIT", "RATE_LIMIT"), ("MYSQL_PASWORD", "MYSQL_PASSWORD")] {
+        let line = log.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name} in {log}"));
+        assert!(line.contains("WARN") && line.contains(&format!("did you mean {setting}?")), "{line}");
+    }
+    assert!(!log.contains("hunter2") && !log.contains("MYSQL_ROOT"), "{log}");
 }
