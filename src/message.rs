@@ -30,8 +30,13 @@ pub struct NewMessage(String);
 pub enum InvalidMessage {
     /// Nothing is left when surrounding white space is dropped.
     Empty,
-    /// More characters than the limit, which is given.
-    TooLong(usize),
+    /// More characters than the limit.
+    TooLong {
+        /// Characters of the text.
+        length: usize,
+        /// Characters that a message may have.
+        limit: usize,
+    },
     /// A control character other than newline and tab.
     ControlCharacter,
 }
@@ -67,8 +72,9 @@ impl NewMessage {
         if text.is_empty() {
             return Err(InvalidMessage::Empty);
         }
-        if text.chars().count() > max_chars {
-            return Err(InvalidMessage::TooLong(max_chars));
+        let length = text.chars().count();
+        if length > max_chars {
+            return Err(InvalidMessage::TooLong { length, limit: max_chars });
         }
         if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
             return Err(InvalidMessage::ControlCharacter);
@@ -85,10 +91,16 @@ impl NewMessage {
 impl fmt::Display for InvalidMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            InvalidMessage::Empty => f.write_str("A message needs at least one character."),
-            InvalidMessage::TooLong(max) => write!(f, "A message has at most {max} characters."),
+            InvalidMessage::Empty => f.write_str("The message is empty. Write something first."),
+            InvalidMessage::TooLong { length, limit } => {
+                write!(
+                    f,
+                    "The message has {length} characters; the limit is {limit}. Shorten it by {}.",
+                    length - limit
+                )
+            }
             InvalidMessage::ControlCharacter => {
-                f.write_str("A message holds no control characters other than newline and tab.")
+                f.write_str("The message contains a control character other than newline and tab. Remove it.")
             }
         }
     }
@@ -157,7 +169,7 @@ mod tests {
     #[test]
     fn the_limit_counts_characters_and_not_bytes() {
         check("😀😀😀😀😀😀😀😀😀😀", Ok("😀😀😀😀😀😀😀😀😀😀"));
-        check("12345678901", Err(InvalidMessage::TooLong(10)));
+        check("12345678901", Err(InvalidMessage::TooLong { length: 11, limit: 10 }));
         check("  1234567890  ", Ok("1234567890"));
     }
 

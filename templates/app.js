@@ -2,6 +2,8 @@
 // Text from people goes in as text, never as HTML.
 "use strict";
 
+const NOT_SENT =
+  "Not sent: the board is unavailable right now. Your text is still here. Press Send again in a moment; it will be posted only once.";
 const form = document.getElementById("new-message");
 const list = document.getElementById("messages");
 const problem = document.getElementById("problem");
@@ -76,8 +78,8 @@ async function submit(event) {
       text.value = "";
       key.value = newKey();
     } else {
-      problem.textContent = answer?.error?.message ?? "The board can't be reached. Your text is kept; send it again.";
-      if (answer?.error?.code === "key_reused") key.value = newKey();
+      problem.textContent = !response || response.status === 503 ? NOT_SENT : answer?.detail ?? NOT_SENT;
+      if (answer?.code === "key_reused") key.value = newKey();
     }
   } finally {
     button.disabled = false;

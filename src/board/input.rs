@@ -1,5 +1,7 @@
 //! What requests say: query parameters, forms, JSON and idempotency keys, read strictly. No I/O.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode;
 use serde::Deserialize;
 
@@ -51,9 +53,9 @@ type Fields = Vec<(String, String)>;
 
 /// Reads `before`, `after` and `limit`. Other parameters are none of our business.
 pub fn window(query: &str) -> Result<Window, Problem> {
-    let fields = fields(query.as_bytes()).ok_or(Problem::InvalidParameter("The query is not UTF-8."))?;
-    let before = number(&fields, "before", "The parameter before is one whole number.")?;
-    let after = number(&fields, "after", "The parameter after is one whole number.")?;
+    let fields = fields(query.as_bytes()).ok_or(Problem::InvalidParameter(Cow::Borrowed("The query is not UTF-8.")))?;
+    let before = number(&fields, "before", "before must be one whole number, like before=42.")?;
+    let after = number(&fields, "after", "after must be one whole number, like after=42.")?;
     let limit = number(&fields, "limit", LIMIT_WORDS)?.unwrap_or(DEFAULT_LIMIT as u64);
     let limit = usize::try_from(limit).ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
     let start = match (before, after) {
@@ -61,13 +63,15 @@ pub fn window(query: &str) -> Result<Window, Problem> {
         (Some(id), None) => Start::Before(id),
         (None, Some(id)) => Start::After(id),
         (Some(_), Some(_)) => {
-            return Err(Problem::InvalidParameter("The parameters before and after exclude each other."));
+            return Err(Problem::InvalidParameter(Cow::Borrowed(
+                "The parameters before and after must not both be set.",
+            )));
         }
     };
-    Ok(Window { start, limit: limit.ok_or(Problem::InvalidParameter(LIMIT_WORDS))? })
+    Ok(Window { start, limit: limit.ok_or(Problem::InvalidParameter(Cow::Borrowed(LIMIT_WORDS)))? })
 }
 
-const LIMIT_WORDS: &str = "The parameter limit is one whole number from 1 to 200.";
+const LIMIT_WORDS: &str = "limit must be one whole number from 1 to 200.";
 
 /// The text in the form field `name`, or in the JSON member `message` where `json` says that JSON is taken too.
 pub fn submitted(request: &Request, name: &'static str, json: bool) -> Result<Submitted, Problem> {
@@ -75,7 +79,7 @@ pub fn submitted(request: &Request, name: &'static str, json: bool) -> Result<Su
     let media_type = request.head.value("content-type").map(|v| v.split(';').next().unwrap_or_default().trim());
     let is = |name: &str| media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case(name));
     if is("application/x-www-form-urlencoded") {
-        let mut fields = fields(&request.body).ok_or(Problem::BadRequest("The form is not UTF-8."))?;
+        let mut fields = fields(&request.body).ok_or(Problem::BadRequest(Cow::Borrowed("The form is not UTF-8.")))?;
         let mut field = |name: &str| fields.iter_mut().find(|(n, _)| n == name).map(|(_, value)| std::mem::take(value));
         let key = match (header, field("key")) {
             (Some(header), Some(field)) if header != field => {
@@ -87,7 +91,7 @@ pub fn submitted(request: &Request, name: &'static str, json: bool) -> Result<Su
     }
     if json && is("application/json") {
         let body: MessageBody =
-            serde_json::from_slice(&request.body).map_err(|e| Problem::InvalidJson(e.to_string()))?;
+            serde_json::from_slice(&request.body).map_err(|e| Problem::InvalidJson(e.to_string().into()))?;
         return Ok(Submitted { text: body.message.ok_or(Problem::MissingField("message"))?, key: header });
     }
     match (media_type, json) {
@@ -137,9 +141,9 @@ fn number(fields: &Fields, name: &str, words: &'static str) -> Result<Option<u64
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) if value.bytes().all(|b| b.is_ascii_digit()) => {
-            value.parse().map(Some).map_err(|_| Problem::InvalidParameter(words))
+            value.parse().map(Some).map_err(|_| Problem::InvalidParameter(Cow::Borrowed(words)))
         }
-        (Some(_), _) => Err(Problem::InvalidParameter(words)),
+        (Some(_), _) => Err(Problem::InvalidParameter(Cow::Borrowed(words))),
     }
 }
 

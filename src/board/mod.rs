@@ -19,6 +19,7 @@ pub mod responses;
 pub mod route;
 pub mod submit;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use url::Url;
 
 use crate::batch_queue::{self, BatchProcessor, BatchQueue};
 use crate::http::head::Head;
+use crate::http::request::RequestId;
 use crate::http::{Body, PollPermit, Request, RequestError, Responder, Response, Service};
 use crate::idempotency_key::IdempotencyKey;
 use crate::lifecycle::Lifecycle;
@@ -189,7 +191,7 @@ impl Board {
             Route::Page => self.page(request),
             Route::List => self.list(request),
             Route::Show(id) => self.with_database(Plan::Point(PointOp::Show(id))),
-            Route::Submit => Ok(self.submit_form(request, context)),
+            Route::Submit => self.submit_form(request, context),
             Route::Create => self.submit(request, context, &input::submitted(request, "message", true)?, Endpoint::Api),
             Route::Replace(id) => {
                 self.admit_editor(request, context)?;
@@ -208,7 +210,7 @@ impl Board {
             Start::Newest => Plan::Newest(ReadJob::Page),
             Start::Before(id) => Plan::Point(PointOp::Page(id)),
             Start::After(_) => {
-                return Err(Problem::InvalidParameter("The page is read from its newest message, or before one."));
+                return Err(Problem::InvalidParameter(Cow::Borrowed("The page takes before, not after.")));
             }
         };
         self.with_database(plan)
@@ -225,20 +227,15 @@ impl Board {
     }
 
     /// A person who sent the form gets it back with what is wrong; a program gets an error.
-    fn submit_form(&self, request: &Request, context: RequestContext) -> Plan {
-        let submitted = input::submitted(request, "new_message", false);
-        let plan = match &submitted {
-            Ok(submitted) => self.submit(request, context, submitted, Endpoint::Form),
-            Err(problem) => Err(problem.clone()),
-        };
-        plan.unwrap_or_else(|problem| {
-            Plan::Answer(match &submitted {
-                // Another site's text is not put before a person to be sent by one click.
-                Ok(sent) if context.html && !matches!(problem, Problem::CrossSite(_)) => {
-                    submit::returned(&self.pages, &sent.text, sent.key.as_deref(), &problem)
-                }
-                Ok(_) | Err(_) => responses::problem(&self.pages, &problem, context.html),
-            })
+    fn submit_form(&self, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
+        let sent = input::submitted(request, "new_message", false)?;
+        self.submit(request, context, &sent, Endpoint::Form).or_else(|problem| match problem {
+            // Another site's text is not put before a person to be sent by one click.
+            Problem::CrossSite(_) => Err(problem),
+            _ if context.html => {
+                Ok(Plan::Answer(submit::returned(&self.pages, &sent.text, sent.key.as_deref(), &problem)))
+            }
+            _ => Err(problem),
         })
     }
 
@@ -353,8 +350,9 @@ impl Service for Board {
         self.lead(&self.watch, permit);
     }
 
-    fn refuse(&self, refusal: RequestError, head: Option<&Head>) -> Response {
-        responses::problem(&self.pages, &Problem::from(refusal), head.is_some_and(input::accepts_html))
+    fn refuse(&self, refusal: RequestError, head: Option<&Head>, id: &RequestId) -> Response {
+        let html = head.is_some_and(input::accepts_html);
+        responses::problem(&self.pages, &Problem::from(refusal), html, id.as_str())
     }
 }
 

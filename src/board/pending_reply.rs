@@ -1,4 +1,4 @@
-//! Whoever waits for an answer from a lane.
+//! A request in a batch queue, with the way to answer it.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use super::responses;
 use crate::http::{Responder, Response};
 use crate::page::Pages;
 
-/// A request on its way through a lane: how to answer it, and in which form.
+/// A request that waits for the database: how to answer it, and in which form.
 pub struct PendingReply {
     responder: Responder,
     pages: Arc<Pages>,
-    /// The client asked for HTML.
+    /// The client prefers HTML.
     pub html: bool,
 }
 
 impl PendingReply {
-    /// The pending behind `responder`.
+    /// The request that `responder` answers.
     pub fn new(responder: Responder, pages: Arc<Pages>, html: bool) -> PendingReply {
         PendingReply { responder, pages, html }
     }
@@ -28,11 +28,16 @@ impl PendingReply {
 
     /// Answers with an error.
     pub fn refuse(self, problem: &Problem) {
-        let reply = responses::problem(&self.pages, problem, self.html);
+        let reply = self.problem(problem);
         self.responder.answer(reply);
     }
 
-    /// Names the request in the log.
+    /// An error in the form that the client prefers.
+    pub fn problem(&self, problem: &Problem) -> Response {
+        responses::problem(&self.pages, problem, self.html, self.id())
+    }
+
+    /// The request's id, for the log.
     pub fn id(&self) -> &str {
         self.responder.request_id().as_str()
     }

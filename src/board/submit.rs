@@ -76,15 +76,16 @@ impl Answers<'_> {
     }
 
     /// The answer to the person or program that sent `submit`, of which `outcome` became.
-    fn reply(&self, submit: &InsertJob, outcome: &Outcome, html: bool) -> Response {
+    fn reply(&self, submit: &InsertJob, outcome: &Outcome, pending: &PendingReply) -> Response {
+        let html = pending.html;
         match outcome {
             Outcome::Stored { id, message: None } => self.stored(submit.endpoint, &as_stored(*id, &submit.text), html),
             Outcome::Stored { message: Some(message), .. } => self.stored(submit.endpoint, message, html),
             Outcome::Replayed(message) => {
                 self.stored(submit.endpoint, message, html).with_header("Idempotency-Replayed", "true")
             }
-            Outcome::KeyReused(_) => refusal(self.pages, submit, &Problem::KeyReused, html),
-            Outcome::Failed(cause) => refusal(self.pages, submit, &Problem::from(cause), html),
+            Outcome::KeyReused(_) => refusal(self.pages, submit, &Problem::KeyReused, pending),
+            Outcome::Failed(cause) => refusal(self.pages, submit, &Problem::from(cause), pending),
         }
     }
 
@@ -147,7 +148,7 @@ impl BatchProcessor for InsertBatches {
                 if let Some(first) = &first_text {
                     outcome = repeated(outcome, first, &submit.text);
                 }
-                let reply = answers.reply(&submit, &outcome, pending.html);
+                let reply = answers.reply(&submit, &outcome, &pending);
                 pending.answer(reply);
                 first_text.get_or_insert(submit.text);
             }
@@ -157,7 +158,7 @@ impl BatchProcessor for InsertBatches {
     fn reject(&self, jobs: Vec<(PendingReply, InsertJob)>, why: RejectReason) {
         warn!("{} submits that were waiting are rejected: {why:?}", jobs.len());
         for (pending, submit) in jobs {
-            let reply = refusal(&self.pages, &submit, &Problem::from(why), pending.html);
+            let reply = refusal(&self.pages, &submit, &Problem::from(why), &pending);
             pending.answer(reply);
         }
     }
@@ -181,10 +182,10 @@ fn as_stored(id: u64, text: &NewMessage) -> Message {
     Message { id, text: text.as_str().to_owned(), created_at: None, edited_at: None }
 }
 
-fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, html: bool) -> Response {
+fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, pending: &PendingReply) -> Response {
     match submit.endpoint {
-        Endpoint::Form if html => returned(pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem),
-        Endpoint::Form | Endpoint::Api => responses::problem(pages, problem, html),
+        Endpoint::Form if pending.html => returned(pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem),
+        Endpoint::Form | Endpoint::Api => pending.problem(problem),
     }
 }
 
@@ -193,6 +194,6 @@ fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, html: bool) -> 
 pub fn returned(pages: &Pages, text: &str, chosen_key: Option<&str>, problem: &Problem) -> Response {
     let fresh = idempotency_key::generate_text();
     let key = chosen_key.filter(|_| !matches!(problem, Problem::KeyReused | Problem::InvalidKey(_))).unwrap_or(&fresh);
-    let page = pages.returned_form(&FormValues { text, key, problem: &problem.message() });
+    let page = pages.returned_form(&FormValues { text, key, problem: &problem.form_detail() });
     responses::html(problem.status(), problem.header().as_slice(), Body::whole(page))
 }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::client::{form_value, request};
-use crate::support::{Board, Connection, eventually};
+use crate::support::{Answer, Board, Connection, eventually};
 
 /// Text that breaks those who do not take it as it is.
 const HOSTILE: [&str; 12] = [
@@ -87,7 +87,7 @@ fn a_browser_gets_its_form_back_with_the_problem_the_text_and_the_key() {
     let answer = board.service.ask("POST", "/submit", &[form, HTML], b"new_message=%3Ctoo+long%3E&key=my-key");
     assert_eq!(answer.status, 400);
     let page = answer.text();
-    assert!(page.contains("A message has at most 5 characters."), "{page}");
+    assert!(page.contains("The message has 10 characters; the limit is 5. Shorten it by 5."), "{page}");
     assert!(page.contains("\n&lt;too long&gt;</textarea>") && page.contains("value=\"my-key\""), "{page}");
     let missing = board.service.ask("POST", "/submit", &[form, HTML], b"");
     assert_eq!(missing.status, 400);
@@ -418,9 +418,9 @@ fn errors_are_json_for_programs_and_a_page_for_people() {
     ] {
         let answer = board.service.ask(method, path, &[], b"");
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path}");
-        assert_eq!(answer.header("Content-Type"), Some("application/json"));
+        assert_problem(&answer);
         let page = board.service.ask(method, path, &[HTML], b"");
-        assert_eq!(page.status, status, "{method} {path}");
+        assert_eq!((page.status, page.header("Vary")), (status, Some("Accept")), "{method} {path}");
         assert!(page.text().starts_with("<!doctype html>"), "{method} {path}");
     }
     let answer = board.service.ask("PATCH", "/messages/1", &[], b"");
@@ -436,6 +436,40 @@ fn errors_are_json_for_programs_and_a_page_for_people() {
     }
     let answer = board.service.ask("POST", "/submit", &[("Content-Type", "multipart/form-data")], b"x");
     assert_eq!((answer.status, answer.code().as_str()), (415, "unsupported_media_type"));
+}
+
+/// An error as RFC 9457 has it, with a code for programs and the id of the request.
+#[track_caller]
+fn assert_problem(answer: &Answer) {
+    assert_eq!(answer.header("Content-Type"), Some("application/problem+json"));
+    assert_eq!((answer.header("Vary"), answer.header("Cache-Control")), (Some("Accept"), Some("no-store")));
+    let problem = answer.json();
+    let members: Vec<&String> = problem.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["code", "detail", "request_id", "status", "title", "type"], "{problem}");
+    assert_eq!((&problem["type"], &problem["status"]), (&"about:blank".into(), &answer.status.into()));
+    assert_eq!(problem["request_id"].as_str(), answer.header("X-Request-Id"));
+    assert!(["title", "detail"].iter().all(|member| !problem[member].as_str().unwrap().is_empty()), "{problem}");
+}
+
+#[test]
+fn a_problem_names_its_request_wherever_it_comes_from() {
+    let board = Board::start();
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let id = ("X-Request-Id", "mine-1");
+    let key = ("Idempotency-Key", "k");
+    board.service.submit("first", &[key]);
+    for answer in [
+        board.service.ask("GET", "/messages/99", &[id], b""),
+        board.service.submit("second", &[key, id]),
+        board.service.ask("POST", "/submit", &[form, id], b"new_message="),
+        board.service.ask("POST", "/submit", &[form, id, ("Content-Length", "99999999")], b""),
+    ] {
+        assert_problem(&answer);
+        assert_eq!(answer.json()["request_id"], "mine-1", "{}", answer.text());
+    }
+    let mut connection = board.service.connect();
+    connection.send("no request\r\n\r\n");
+    assert_problem(&connection.answer());
 }
 
 #[test]

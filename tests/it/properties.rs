@@ -54,7 +54,9 @@ proptest! {
                 prop_assert_eq!(again, Ok(message));
             }
             Err(InvalidMessage::Empty) => prop_assert!(raw.chars().all(char::is_whitespace)),
-            Err(InvalidMessage::TooLong(limit)) => prop_assert!(limit == MAX_CHARS && raw.chars().count() > MAX_CHARS),
+            Err(InvalidMessage::TooLong { length, limit }) => {
+                prop_assert!(limit == MAX_CHARS && length > MAX_CHARS && length <= raw.chars().count());
+            }
             Err(InvalidMessage::ControlCharacter) => {
                 prop_assert!(raw.chars().any(|c| c.is_control() && !"\n\t".contains(c)));
             }

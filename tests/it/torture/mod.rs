@@ -193,7 +193,7 @@ impl Want {
         let answer = connection.try_answer(self.head).unwrap_or_else(|error| panic!("no answer: {error}"));
         let code = match answer.header("Content-Type") {
             _ if self.head => String::new(),
-            Some("application/json") => answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned(),
+            Some("application/problem+json") => answer.json()["code"].as_str().unwrap_or_default().to_owned(),
             Some(html) if html.starts_with("text/html") && answer.status >= 400 => "page".to_owned(),
             _ => String::new(),
         };
