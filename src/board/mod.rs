@@ -153,6 +153,9 @@ impl Board {
             batch_bytes: BATCH_BYTES,
             max_queue_wait: settings.max_queue_wait,
         };
+        METRICS.rate_limit.set(settings.rate_limit.map_or(0, |limit| limit.get().into()));
+        METRICS.message_limit.set(settings.max_chars.try_into().unwrap_or(i64::MAX));
+        route::create_series(&METRICS.requests);
         Board {
             lifecycle,
             max_chars: settings.max_chars,
@@ -253,7 +256,10 @@ impl Board {
             self.with_database(Plan::Submit(InsertJob { text, chosen_key: submitted.key.clone(), key, endpoint }))?;
         // Last: only what would be stored counts.
         match &self.rate {
-            Some(rate) => rate.check(context.client).map(|()| plan).map_err(Problem::rate_limited),
+            Some(rate) => rate.check(context.client).map(|()| plan).map_err(|wait| {
+                METRICS.rate_limited.inc();
+                Problem::rate_limited(wait)
+            }),
             None => Ok(plan),
         }
     }

@@ -1,5 +1,6 @@
 //! The submit lane: one INSERT and one commit for everyone who is waiting, and an answer only after it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
 use crate::http::{Body, Response};
 use crate::idempotency_key::{self, IdempotencyKey};
 use crate::message::{Message, NewMessage};
+use crate::metrics::METRICS;
 use crate::page::{FormValues, Pages};
 use crate::store::{Client, Error, NewRow, Outcome};
 
@@ -79,9 +81,13 @@ impl Answers<'_> {
     fn reply(&self, submit: &InsertJob, outcome: &Outcome, pending: &PendingReply) -> Response {
         let html = pending.html;
         match outcome {
-            Outcome::Stored { id, message: None } => self.stored(submit.endpoint, &as_stored(*id, &submit.text), html),
-            Outcome::Stored { message: Some(message), .. } => self.stored(submit.endpoint, message, html),
+            Outcome::Stored { id, message } => {
+                METRICS.messages_stored.inc();
+                let message = message.as_ref().map_or_else(|| Cow::Owned(as_stored(*id, &submit.text)), Cow::Borrowed);
+                self.stored(submit.endpoint, &message, html)
+            }
             Outcome::Replayed(message) => {
+                METRICS.replays.inc();
                 self.stored(submit.endpoint, message, html).with_header("Idempotency-Replayed", "true")
             }
             Outcome::KeyReused(_) => refusal(self.pages, submit, &Problem::KeyReused, pending),

@@ -473,6 +473,27 @@ fn a_problem_names_its_request_wherever_it_comes_from() {
 }
 
 #[test]
+fn counters_start_at_zero_and_count_messages_replays_and_refusals() {
+    let board = Board::with(&[("RATE_LIMIT", "3"), ("MAX_MESSAGE_CHARS", "100")]);
+    let metric = |name: &str| {
+        let metrics = board.get("/metrics");
+        let value =
+            metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok());
+        value.unwrap_or_else(|| panic!("{name} in {}", metrics.text()))
+    };
+    let [stored, replays] = ["twotier_messages_stored_total", "twotier_idempotent_replays_total"];
+    let submits = r#"twotier_http_requests_total{method="POST",route="/submit",status="200"}"#;
+    let limited = "twotier_rate_limited_total";
+    assert_eq!([stored, replays, limited, submits].map(metric), [0; 4]);
+    for (text, status) in [("a", 200), ("b", 200), ("a", 200), ("c", 429)] {
+        assert_eq!(board.service.submit(text, &[("Idempotency-Key", text)]).status, status, "{text}");
+    }
+    assert_eq!([stored, replays, limited, submits].map(metric), [2, 1, 1, 3]);
+    let limits = ["twotier_rate_limit_submits_per_minute", "twotier_message_characters_limit"];
+    assert_eq!(limits.map(metric), [3, 100]);
+}
+
+#[test]
 fn head_and_options_work_wherever_get_does() {
     let board = Board::start();
     board.submit("x");
