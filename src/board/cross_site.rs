@@ -1,13 +1,13 @@
 //! Refuses writes that another site makes a visitor's browser send. Programs send neither `Sec-Fetch-Site` nor `Origin`
 //! and pass.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use log::{debug, info};
 use url::Url;
 
 use super::forwarded::TrustedProxies;
+use super::problem::excerpt;
 use crate::http::Request;
 use crate::logging::LogLimit;
 
@@ -17,9 +17,6 @@ pub struct CrossSiteRule {
     public_origins: Vec<String>,
     refusals: LogLimit,
 }
-
-/// Characters of a client's header that a refusal repeats.
-const MAX_SHOWN: usize = 200;
 
 impl CrossSiteRule {
     /// Accepts the origins of `public_urls`; without any, the origin must match the host of the request.
@@ -43,9 +40,9 @@ impl CrossSiteRule {
 
     fn judge(&self, request: &Request, proxies: &TrustedProxies) -> Result<(), String> {
         let head = &request.head;
-        let origin = head.value("origin").map(shown);
+        let origin = head.value("origin").map(excerpt);
         let met = || {
-            let hosts = proxies.hosts(request).iter().map(|host| shown(host)).collect::<Vec<_>>().join(", ");
+            let hosts = proxies.hosts(request).iter().map(|host| excerpt(host)).collect::<Vec<_>>().join(", ");
             format!("Origin {} met Host {hosts}", origin.as_deref().unwrap_or("(none)"))
         };
         let fetch_sites: Vec<&str> = head.values("sec-fetch-site").collect();
@@ -104,13 +101,6 @@ fn without_default_port(scheme: &str, host: &str) -> String {
     let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
     let host = host.trim().to_ascii_lowercase();
     host.strip_suffix(port).map_or(host.clone(), str::to_owned)
-}
-
-fn shown(value: &str) -> Cow<'_, str> {
-    match value.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => Cow::Owned(format!("{}…", &value[..end])),
-        None => Cow::Borrowed(value),
-    }
 }
 
 #[cfg(test)]

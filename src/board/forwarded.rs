@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ipnet::IpNet;
 use log::warn;
 
+use super::parameters::{parameter, split_unquoted};
 use crate::http::Request;
 use crate::http::head::Head;
 
@@ -97,42 +98,6 @@ fn list<'a>(head: &'a Head, name: &'static str) -> impl Iterator<Item = &'a str>
 /// The elements of all `Forwarded` headers (RFC 7239, section 4).
 fn elements(head: &Head) -> impl Iterator<Item = &str> {
     head.values("forwarded").flat_map(|value| split_unquoted(value, ','))
-}
-
-/// The value of a parameter of an element, without its quotes.
-fn parameter(element: &str, name: &str) -> Option<String> {
-    let (_, value) = split_unquoted(element, ';')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(found, _)| found.trim().eq_ignore_ascii_case(name))?;
-    let value = value.trim();
-    match value.strip_prefix('"') {
-        None => Some(value.to_owned()),
-        Some(quoted) => {
-            let mut escaped = false;
-            let unescaped = quoted.strip_suffix('"')?.chars().filter(|c| {
-                escaped = *c == '\\' && !escaped;
-                !escaped
-            });
-            Some(unescaped.collect())
-        }
-    }
-}
-
-/// Splits `text` at each `separator` that is not in a quoted string.
-fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.split(move |c| {
-        if escaped {
-            escaped = false;
-        } else if c == '"' {
-            quoted = !quoted;
-        } else if quoted {
-            escaped = c == '\\';
-        } else {
-            return c == separator;
-        }
-        false
-    })
 }
 
 /// Whether `host` ends with a port. The colons of an IPv6 address stand in brackets.

@@ -4,11 +4,14 @@
 //! lane. Nothing here touches a socket, and SQL is the store's.
 
 pub mod admin_token;
+pub mod body;
 pub mod cross_site;
 mod delayed_replies;
 pub mod forwarded;
 pub mod input;
 pub mod latest;
+mod multipart;
+mod parameters;
 pub mod pending_reply;
 pub mod point;
 pub mod problem;
@@ -19,7 +22,6 @@ pub mod responses;
 pub mod route;
 pub mod submit;
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -40,10 +42,11 @@ use crate::metrics::METRICS;
 use crate::page::Pages;
 use crate::store::Client;
 use admin_token::AdminToken;
+use body::Submitted;
 use cross_site::CrossSiteRule;
 use delayed_replies::DelayedReplies;
 use forwarded::TrustedProxies;
-use input::{Start, Submitted};
+use input::Start;
 use latest::{LatestReads, ReadJob};
 use pending_reply::PendingReply;
 use point::{PointOp, PointOps};
@@ -183,6 +186,9 @@ impl Board {
     }
 
     fn plan(&self, route: Route, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
+        if let Some(known) = route.parameters() {
+            input::parameters(request.head.query(), known)?;
+        }
         match route {
             Route::Live => Ok(Plan::Answer(responses::text(200, &[], "alive"))),
             Route::Ready => Ok(self.readiness().map_or(Plan::Probe, Plan::Answer)),
@@ -195,10 +201,10 @@ impl Board {
             Route::List => self.list(request),
             Route::Show(id) => self.with_database(Plan::Point(PointOp::Show(id))),
             Route::Submit => self.submit_form(request, context),
-            Route::Create => self.submit(request, context, &input::submitted(request, "message", true)?, Endpoint::Api),
+            Route::Create => self.submit(request, context, &body::submitted(request, Endpoint::Api)?, Endpoint::Api),
             Route::Replace(id) => {
                 self.admit_editor(request, context)?;
-                let text = NewMessage::parse(&input::submitted(request, "message", true)?.text, self.max_chars)?;
+                let text = NewMessage::parse(&body::submitted(request, Endpoint::Api)?.text, self.max_chars)?;
                 self.with_database(Plan::Point(PointOp::Replace(id, text)))
             }
             Route::Remove(id) => {
@@ -209,12 +215,9 @@ impl Board {
     }
 
     fn page(&self, request: &Request) -> Result<Plan, Problem> {
-        let plan = match input::window(request.head.query())?.start {
-            Start::Newest => Plan::Newest(ReadJob::Page),
+        let plan = match input::page_start(request.head.query())? {
             Start::Before(id) => Plan::Point(PointOp::Page(id)),
-            Start::After(_) => {
-                return Err(Problem::InvalidParameter(Cow::Borrowed("The page takes before, not after.")));
-            }
+            Start::Newest | Start::After(_) => Plan::Newest(ReadJob::Page),
         };
         self.with_database(plan)
     }
@@ -231,7 +234,7 @@ impl Board {
 
     /// A person who sent the form gets it back with what is wrong; a program gets an error.
     fn submit_form(&self, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
-        let sent = input::submitted(request, "new_message", false)?;
+        let sent = body::submitted(request, Endpoint::Form)?;
         self.submit(request, context, &sent, Endpoint::Form).or_else(|problem| match problem {
             // Another site's text is not put before a person to be sent by one click.
             Problem::CrossSite(_) => Err(problem),

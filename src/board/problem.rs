@@ -17,8 +17,15 @@ use crate::store;
 pub enum Problem {
     /// The text is not a message.
     Message(InvalidMessage),
-    /// This field is missing.
-    MissingField(&'static str),
+    /// A field is missing.
+    MissingField {
+        /// The field.
+        name: &'static str,
+        /// One that was sent in its place.
+        unknown: Option<String>,
+    },
+    /// The API does not know this field, so it does not know what was meant.
+    UnknownField(String),
     /// The body is not a JSON object with a text as its message; the reason says why.
     InvalidJson(Cow<'static, str>),
     /// A query parameter is unknown or malformed; the detail says which.
@@ -84,6 +91,8 @@ pub(super) struct ProblemJson<'a> {
     request_id: &'a str,
 }
 
+/// Characters of a client's text that an error repeats.
+const MAX_EXCERPT: usize = 200;
 /// What a person reads whose form could not be stored for a reason that passes.
 const NOT_SENT: &str = "Not sent: the board is unavailable right now. Your text is still here. Press Send again in a \
     moment; it will be posted only once.";
@@ -100,9 +109,10 @@ impl Problem {
             Problem::Message(InvalidMessage::Empty) => (400, "Bad Request", "empty_message"),
             Problem::Message(InvalidMessage::TooLong { .. }) => (400, "Bad Request", "message_too_long"),
             Problem::Message(InvalidMessage::ControlCharacter) => (400, "Bad Request", "invalid_message"),
-            Problem::MissingField(_) => (400, "Bad Request", "missing_field"),
+            Problem::MissingField { .. } => (400, "Bad Request", "missing_field"),
             Problem::InvalidJson(_) => (400, "Bad Request", "invalid_json"),
             Problem::InvalidParameter(_) => (400, "Bad Request", "invalid_parameter"),
+            Problem::UnknownField(_) => (400, "Bad Request", "bad_request"),
             Problem::InvalidKey(_) => (400, "Bad Request", "invalid_key"),
             Problem::BadRequest(_) => (400, "Bad Request", "bad_request"),
             Problem::Unauthorized { .. } => (401, "Unauthorized", "unauthorized"),
@@ -141,8 +151,16 @@ impl Problem {
     pub fn detail(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Problem::Message(invalid) => return Cow::Owned(invalid.to_string()),
-            Problem::MissingField(name) => {
-                return Cow::Owned(format!("The field {name} is missing. Send the text of the message in it."));
+            Problem::MissingField { name, unknown } => {
+                let sent = unknown.as_ref().map(|unknown| format!(" (there is an unknown field {unknown:?})"));
+                let sent = sent.unwrap_or_default();
+                return Cow::Owned(format!("The field {name} is missing{sent}. Send the text of the message in it."));
+            }
+            Problem::UnknownField(name) => {
+                return Cow::Owned(format!(
+                    "The field {name:?} is unknown. Send the text in the field message; in a form, percent-encode & and = \
+                     (curl --data-urlencode)."
+                ));
             }
             Problem::InvalidJson(reason) => {
                 return Cow::Owned(format!("Send a JSON object like {{\"message\": \"text\"}}: {reason}."));
@@ -207,6 +225,14 @@ impl<'a> ProblemJson<'a> {
     pub(super) fn new(problem: &Problem, detail: &'a str, request_id: &'a str) -> ProblemJson<'a> {
         let (status, title, code) = problem.row();
         ProblemJson { r#type: "about:blank", title, status, detail, code, request_id }
+    }
+}
+
+/// As much of a client's text as an error repeats.
+pub(super) fn excerpt(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MAX_EXCERPT) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
     }
 }
 

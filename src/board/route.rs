@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 use prometheus::IntCounterVec;
 use tiny_http::Method;
 
+use super::input::WINDOW_PARAMETERS;
 use super::problem::Problem;
 
 /// What a request asks for.
@@ -134,6 +135,26 @@ impl Route {
             Route::Asset(_) => "/assets/{name}",
             Route::Icon => "/favicon.ico",
             Route::Options(_) => "OPTIONS",
+        }
+    }
+}
+
+impl Route {
+    /// The query parameters that the route knows; others are an error. `None` for pages, probes and files, which ignore
+    /// them: links that are shared gain some, and probes are called in odd ways.
+    pub fn parameters(&self) -> Option<&'static [&'static str]> {
+        match self {
+            Route::List => Some(WINDOW_PARAMETERS),
+            Route::Show(_) | Route::Version | Route::Submit | Route::Create | Route::Replace(_) | Route::Remove(_) => {
+                Some(&[])
+            }
+            Route::Page
+            | Route::Live
+            | Route::Ready
+            | Route::Metrics
+            | Route::Asset(_)
+            | Route::Icon
+            | Route::Options(_) => None,
         }
     }
 }

@@ -44,6 +44,16 @@ pub enum Endpoint {
     Api,
 }
 
+impl Endpoint {
+    /// The form field that holds the text.
+    pub fn field(self) -> &'static str {
+        match self {
+            Endpoint::Form => "new_message",
+            Endpoint::Api => "message",
+        }
+    }
+}
+
 /// The answers to one batch. What many of them share is printed once.
 struct Answers<'a> {
     pages: &'a Pages,
