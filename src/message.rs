@@ -4,9 +4,37 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// The most characters that the setting for the longest message may allow.
 pub const MAX_MESSAGE_CHARS_MAX: usize = 5000;
+
+/// Characters that show nothing, beside white space: all that Unicode calls Default_Ignorable_Code_Point (DerivedCoreProperties,
+/// 16.0), and blanks, fillers and format controls that it does not. Inside a text many of them have a meaning, so they
+/// stay; a text of nothing else is empty.
+const INVISIBLE: &[RangeInclusive<char>] = &[
+    '\u{ad}'..='\u{ad}',
+    '\u{34f}'..='\u{34f}',
+    '\u{61c}'..='\u{61c}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    '\u{200b}'..='\u{200f}',
+    '\u{202a}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{2800}'..='\u{2800}', // Braille pattern blank
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{fffb}',   // with the interlinear annotation controls
+    '\u{13430}'..='\u{1343f}', // Egyptian hieroglyph format controls
+    '\u{16fe4}'..='\u{16fe4}', // Khitan small script filler
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d159}'..='\u{1d159}', // musical symbol null notehead
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0000}'..='\u{e0fff}',
+];
 
 /// A message as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +56,7 @@ pub struct NewMessage(String);
 /// Why a text is not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidMessage {
-    /// Nothing is left when surrounding white space is dropped.
+    /// Nothing in it is visible.
     Empty,
     /// More characters than the limit.
     TooLong {
@@ -62,14 +90,14 @@ pub struct Timestamp {
 
 impl NewMessage {
     /// Makes a message of `raw`: `\r\n` becomes `\n`, surrounding white space goes, and what is left must be
-    /// 1 to `max_chars` characters without control characters other than newline and tab.
+    /// 1 to `max_chars` characters, without control characters other than newline and tab, and with something visible.
     pub fn parse(raw: &str, max_chars: usize) -> Result<NewMessage, InvalidMessage> {
         let text = match raw.contains('\r') {
             true => Cow::Owned(raw.replace("\r\n", "\n")),
             false => Cow::Borrowed(raw),
         };
         let text = text.trim();
-        if text.is_empty() {
+        if text.chars().all(is_invisible) {
             return Err(InvalidMessage::Empty);
         }
         let length = text.chars().count();
@@ -86,6 +114,10 @@ impl NewMessage {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn is_invisible(c: char) -> bool {
+    c.is_whitespace() || INVISIBLE.iter().any(|range| range.contains(&c))
 }
 
 impl fmt::Display for InvalidMessage {
@@ -164,6 +196,22 @@ mod tests {
     fn a_message_of_only_white_space_is_empty() {
         check("", Err(InvalidMessage::Empty));
         check(" \t\r\n\u{2003}", Err(InvalidMessage::Empty));
+    }
+
+    #[test]
+    fn a_message_of_nothing_visible_is_empty_but_what_is_invisible_inside_a_text_stays() {
+        let invisible = "\u{ad}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180e}\u{200b}\u{200d}\u{200e}\u{200f}\u{202e}\u{2060}\
+            \u{2063}\u{2066}\u{2800}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{fffb}\u{13430}\u{16fe4}\u{1bca0}\u{1d159}\u{1d173}\
+            \u{e0001}\u{e007f}\u{e0100}\u{1680}\u{2003}\u{3000}";
+        for c in invisible.chars() {
+            check(&c.to_string().repeat(3), Err(InvalidMessage::Empty));
+            check(&format!("\u{200b}{c} \n{c}"), Err(InvalidMessage::Empty));
+            check(&format!("x{c}y"), Ok(&format!("x{c}y")));
+        }
+        for text in ["❤\u{fe0f}", "👩\u{200d}🚀", "می\u{200c}خواهم", "\u{202e}x", "⠁", "\u{fffd}", ".", "\u{301}", "ㅤx"]
+        {
+            check(text, Ok(text));
+        }
     }
 
     #[test]

@@ -255,8 +255,13 @@ impl Board {
         self.admit_writer(request)?;
         let key = submitted.key.as_deref().map_or_else(|| Ok(IdempotencyKey::generate()), input::key)?;
         let text = NewMessage::parse(&submitted.text, self.max_chars)?;
-        let plan =
-            self.with_database(Plan::Submit(InsertJob { text, chosen_key: submitted.key.clone(), key, endpoint }))?;
+        let plan = self.with_database(Plan::Submit(InsertJob {
+            text,
+            chosen_key: submitted.key.clone(),
+            key_in_form: submitted.key_in_form && endpoint == Endpoint::Form,
+            key,
+            endpoint,
+        }))?;
         // Last: only what would be stored counts.
         match &self.rate {
             Some(rate) => rate.check(context.client).map(|()| plan).map_err(|wait| {
