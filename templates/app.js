@@ -53,7 +53,7 @@ async function send(message, key) {
     body: JSON.stringify({ message }),
   };
   for (let attempt = 1; ; attempt++) {
-    const response = await fetch("/messages", request).catch(() => null);
+    const response = await fetch(new URL("messages", form.action), request).catch(() => null);
     if (attempt === 3 || (response && response.status !== 503)) return response;
     await new Promise((resolve) => setTimeout(resolve, 500 * attempt));
   }
@@ -72,7 +72,7 @@ async function submit(event) {
     const answer = await response?.json().catch(() => null);
     if (response?.ok && answer) {
       // On a page of older messages the new one has no place.
-      if (location.search) location.assign("/");
+      if (location.search) location.assign(new URL("./", form.action));
       show(answer);
       form.reset();
       text.value = "";

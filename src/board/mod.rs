@@ -39,7 +39,7 @@ use crate::idempotency_key::IdempotencyKey;
 use crate::lifecycle::Lifecycle;
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
-use crate::page::Pages;
+use crate::page::{Depth, Pages};
 use crate::store::Client;
 use admin_token::AdminToken;
 use body::Submitted;
@@ -116,8 +116,8 @@ pub struct Board {
 struct RequestContext {
     /// The client behind trusted proxies.
     client: IpAddr,
-    /// The client prefers HTML.
-    html: bool,
+    /// The depth of the path, where the client prefers HTML.
+    page: Option<Depth>,
 }
 
 /// What is to be done for a request.
@@ -238,7 +238,7 @@ impl Board {
         self.submit(request, context, &sent, Endpoint::Form).or_else(|problem| match problem {
             // Another site's text is not put before a person to be sent by one click.
             Problem::CrossSite(_) => Err(problem),
-            _ if context.html => {
+            _ if context.page.is_some() => {
                 Ok(Plan::Answer(submit::returned(&self.pages, &sent.text, sent.key.as_deref(), &problem)))
             }
             _ => Err(problem),
@@ -327,14 +327,13 @@ impl Board {
 
 impl Service for Board {
     fn respond(&self, request: Request, mut responder: Responder) {
-        let context =
-            RequestContext { client: self.proxies.client(&request), html: input::accepts_html(&request.head) };
+        let context = RequestContext { client: self.proxies.client(&request), page: preferred_page(&request.head) };
         let route = Route::find(&request.head.method, request.head.path());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
         responder.describe(template, context.client);
         let plan = route.and_then(|route| self.plan(route, &request, context));
         drop(request);
-        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.html);
+        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.page);
         let full = match plan {
             Ok(Plan::Answer(reply)) => return responder.answer(reply),
             Err(problem @ Problem::Unauthorized { delay }) if !delay.is_zero() => {
@@ -365,9 +364,14 @@ impl Service for Board {
     }
 
     fn refuse(&self, refusal: RequestError, head: Option<&Head>, id: &RequestId) -> Response {
-        let html = head.is_some_and(input::accepts_html);
-        responses::problem(&self.pages, &Problem::from(refusal), html, id.as_str())
+        let page = head.and_then(preferred_page);
+        responses::problem(&self.pages, &Problem::from(refusal), page, id.as_str())
     }
+}
+
+/// The depth of the path, where the client prefers HTML.
+fn preferred_page(head: &Head) -> Option<Depth> {
+    input::accepts_html(head).then(|| Depth::of(head.path()))
 }
 
 fn version() -> Response {

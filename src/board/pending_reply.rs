@@ -5,20 +5,20 @@ use std::sync::Arc;
 use super::problem::Problem;
 use super::responses;
 use crate::http::{Responder, Response};
-use crate::page::Pages;
+use crate::page::{Depth, Pages};
 
 /// A request that waits for the database: how to answer it, and in which form.
 pub struct PendingReply {
     responder: Responder,
     pages: Arc<Pages>,
-    /// The client prefers HTML.
-    pub html: bool,
+    /// The depth of the path, where the client prefers HTML.
+    page: Option<Depth>,
 }
 
 impl PendingReply {
     /// The request that `responder` answers.
-    pub fn new(responder: Responder, pages: Arc<Pages>, html: bool) -> PendingReply {
-        PendingReply { responder, pages, html }
+    pub fn new(responder: Responder, pages: Arc<Pages>, page: Option<Depth>) -> PendingReply {
+        PendingReply { responder, pages, page }
     }
 
     /// Answers.
@@ -34,7 +34,12 @@ impl PendingReply {
 
     /// An error in the form that the client prefers.
     pub fn problem(&self, problem: &Problem) -> Response {
-        responses::problem(&self.pages, problem, self.html, self.id())
+        responses::problem(&self.pages, problem, self.page, self.id())
+    }
+
+    /// Whether the client prefers HTML.
+    pub fn prefers_html(&self) -> bool {
+        self.page.is_some()
     }
 
     /// The request's id, for the log.

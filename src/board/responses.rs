@@ -5,12 +5,12 @@ use serde::{Serialize, Serializer};
 use super::problem::{Problem, ProblemJson};
 use crate::http::{Body, Response};
 use crate::message::{Message, Timestamp};
-use crate::page::{CONTENT_SECURITY_POLICY, Pages};
+use crate::page::{CONTENT_SECURITY_POLICY, Depth, Pages};
 
 /// What changes from one moment to the next.
 pub const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
 /// The same URL has a page for browsers and JSON for programs.
-const VARY: (&str, &str) = ("Vary", "Accept");
+pub const VARY: (&str, &str) = ("Vary", "Accept");
 
 /// A stored message, as programs see it.
 #[derive(Serialize)]
@@ -76,12 +76,12 @@ pub fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Response {
     Response::new(status, &[&plain, headers].concat(), Body::whole(format!("{line}\n")))
 }
 
-/// An error: a page where the client prefers one, otherwise `application/problem+json`.
-pub fn problem(pages: &Pages, problem: &Problem, as_html: bool, request_id: &str) -> Response {
+/// An error: a page for a path of this depth where the client prefers one, otherwise `application/problem+json`.
+pub fn problem(pages: &Pages, problem: &Problem, page: Option<Depth>, request_id: &str) -> Response {
     let header = problem.header();
     let detail = problem.detail();
-    if as_html {
-        let body = Body::whole(pages.error(problem.title(), &detail));
+    if let Some(depth) = page {
+        let body = Body::whole(pages.error(problem.title(), &detail, depth));
         return html(problem.status(), header.as_slice(), body);
     }
     let headers = [&[("Content-Type", "application/problem+json"), NO_STORE, VARY], header.as_slice()].concat();

@@ -86,12 +86,12 @@ impl InsertBatches {
 
 impl Answers<'_> {
     fn new(pages: &Pages) -> Answers<'_> {
-        Answers { pages, program: responses::json_without_value(200, &[]) }
+        Answers { pages, program: responses::json_without_value(200, &[responses::VARY]) }
     }
 
     /// The answer to the person or program that sent `submit`, of which `outcome` became.
     fn reply(&self, submit: &InsertJob, outcome: &Outcome, pending: &PendingReply) -> Response {
-        let html = pending.html;
+        let html = pending.prefers_html();
         match outcome {
             Outcome::Stored { id, message } => {
                 METRICS.messages_stored.inc();
@@ -111,14 +111,15 @@ impl Answers<'_> {
     fn stored(&self, endpoint: Endpoint, message: &Message, html: bool) -> Response {
         match endpoint {
             Endpoint::Form if html => {
-                Response::new(303, &[("Location", "/"), ("Cache-Control", "no-store")], Body::Empty)
+                let location = format!("./#m{}", message.id);
+                Response::new(303, &[("Location", &location), responses::NO_STORE, responses::VARY], Body::Empty)
             }
             Endpoint::Form => {
                 let stored = SubmitJson { id: message.id, message: &message.text };
                 self.program.clone().with_body(responses::json_body(&stored))
             }
             Endpoint::Api => {
-                let location = format!("/messages/{}", message.id);
+                let location = format!("./messages/{}", message.id);
                 responses::json(201, &[("Location", &location)], &MessageJson::from(message))
             }
         }
@@ -262,7 +263,9 @@ fn as_stored(id: u64, text: &str) -> Message {
 
 fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, pending: &PendingReply) -> Response {
     match submit.endpoint {
-        Endpoint::Form if pending.html => returned(pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem),
+        Endpoint::Form if pending.prefers_html() => {
+            returned(pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem)
+        }
         Endpoint::Form | Endpoint::Api => pending.problem(problem),
     }
 }

@@ -69,14 +69,16 @@ fn a_message_is_trimmed_and_limited_at_and_above_the_limit() {
 fn a_form_is_for_browsers_and_for_programs() {
     let board = Board::start();
     let answer = board.service.submit("from a browser", &[HTML]);
-    assert_eq!((answer.status, answer.header("Location")), (303, Some("/")));
+    let id = board.get("/messages?limit=1").json()["messages"][0]["id"].as_u64().unwrap();
+    assert_eq!((answer.status, answer.header("Location")), (303, Some(&*format!("./#m{id}"))));
+    assert_eq!((answer.header("Cache-Control"), answer.header("Vary")), (Some("no-store"), Some("Accept")));
     let answer = board.submit("from curl");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json(), serde_json::json!({ "id": answer.id(), "message": "from curl" }));
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let answer = board.service.ask("POST", "/messages", &[form], b"message=from+another+form");
     assert_eq!(answer.status, 201);
-    assert_eq!(answer.header("Location"), Some(&*format!("/messages/{}", answer.id())));
+    assert_eq!(answer.header("Location"), Some(&*format!("./messages/{}", answer.id())));
     assert_eq!(board.get("/messages").messages(), ["from another form", "from curl", "from a browser"]);
 }
 
@@ -105,7 +107,7 @@ fn lists_continue_in_both_directions_without_gaps_or_repeats() {
         while let Some(path) = next {
             let list = board.get(&path);
             found.extend(list.messages());
-            next = list.json()["next"].as_str().map(str::to_owned);
+            next = list.json()["next"].as_str().map(|next| next.strip_prefix('.').unwrap().to_owned());
         }
         found
     };
@@ -141,7 +143,7 @@ fn pages_lead_to_older_pages() {
         seen += page.text().matches("<li id=").count();
         path = page
             .text()
-            .split_once("href=\"/?before=")
+            .split_once("href=\"./?before=")
             .map(|(_, r)| format!("/?before={}", r.split('"').next().unwrap()));
     }
     assert_eq!((pages, seen), (3, 101));
@@ -371,7 +373,8 @@ fn pages_load_nothing_from_elsewhere_and_allow_nothing_inline() {
             && !text.contains(" style=")
             && !text.contains(" onclick")
     );
-    let assets: Vec<&str> = text.split('"').filter(|part| part.starts_with("/assets/")).collect();
+    let assets: Vec<&str> =
+        text.split('"').filter_map(|part| part.strip_prefix('.')).filter(|path| path.starts_with("/assets/")).collect();
     assert_eq!(assets.len(), 3);
     for path in assets {
         let asset = board.get(path);
