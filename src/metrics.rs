@@ -21,6 +21,16 @@ pub struct Metrics {
     pub requests: IntCounterVec,
     /// From a request's arrival to its answer's first byte, by `route`.
     pub request_seconds: HistogramVec,
+    /// Messages that were stored.
+    pub messages_stored: IntCounter,
+    /// Submits that were answered with the message that their key had stored before.
+    pub replays: IntCounter,
+    /// Submits above `RATE_LIMIT`.
+    pub rate_limited: IntCounter,
+    /// `RATE_LIMIT`; 0 when it is off.
+    pub rate_limit: IntGauge,
+    /// `MAX_MESSAGE_CHARS`.
+    pub message_limit: IntGauge,
     /// Connections, by `state`.
     pub connections: IntGaugeVec,
     /// Connections turned away at the listener, by `reason`.
@@ -43,10 +53,6 @@ pub struct Metrics {
     pub database_connects: IntCounterVec,
     /// Statements that failed, by `cause`.
     pub database_errors: IntCounterVec,
-    /// Messages that were stored.
-    pub messages_stored: IntCounter,
-    /// Submits whose key had been stored before.
-    pub messages_replayed: IntCounter,
     ready: IntGauge,
     writable: IntGauge,
     not_ready: IntGaugeVec,
@@ -101,8 +107,8 @@ impl Metrics {
             IntGaugeVec::new(Opts::new(name, help), labels).and_then(|m| registered(&registry, m))
         };
 
-        let gauge = |name, help| IntGauge::new(name, help).and_then(|m| registered(&registry, m));
         let counter = |name, help| IntCounter::new(name, help).and_then(|m| registered(&registry, m));
+        let gauge = |name, help| IntGauge::new(name, help).and_then(|m| registered(&registry, m));
 
         let build = gauges("twotier_build_info", "Always 1; what runs.", &["version", "commit"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("TWOTIER_COMMIT").unwrap_or_default()]).set(1);
@@ -129,6 +135,14 @@ impl Metrics {
                 &["route"],
                 SECONDS,
             )?,
+            messages_stored: counter("twotier_messages_stored_total", "Messages that were stored.")?,
+            replays: counter(
+                "twotier_idempotent_replays_total",
+                "Submits answered with the message that their idempotency key had stored before.",
+            )?,
+            rate_limited: counter("twotier_rate_limited_total", "Submits refused because their client sent too many.")?,
+            rate_limit: gauge("twotier_rate_limit_submits_per_minute", "RATE_LIMIT for one client; 0 when it is off.")?,
+            message_limit: gauge("twotier_message_characters_limit", "MAX_MESSAGE_CHARS.")?,
             connections,
             connections_refused: counters(
                 "twotier_http_connections_refused_total",
@@ -182,11 +196,6 @@ impl Metrics {
                 counters("twotier_database_errors_total", "Statements that failed, by cause.", &["cause"])?,
                 &[&Error::LABELS[..], &ConnectError::LABELS[..]].concat(),
             ),
-            messages_stored: counter("twotier_messages_stored_total", "Messages that were stored.")?,
-            messages_replayed: counter(
-                "twotier_messages_replayed_total",
-                "Submits that were answered with the message that their idempotency key had stored before.",
-            )?,
             ready: gauge("twotier_ready", "Whether /readyz answers 200.")?,
             writable: gauge("twotier_database_writable", "Whether messages can be stored.")?,
             not_ready: gauges(

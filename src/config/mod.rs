@@ -1,6 +1,7 @@
 //! Settings: the only module that reads the environment. All that is wrong is reported together, and nothing silently
 //! becomes a default.
 
+mod misspelt;
 mod source;
 mod value;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use log::LevelFilter;
+use url::Url;
 
 use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
@@ -68,6 +70,7 @@ pub const SETTINGS: &[Setting] = &[
     secret("ADMIN_TOKEN"),
     setting("RATE_LIMIT", "off"),
     setting("TRUSTED_PROXIES", ""),
+    setting("PUBLIC_URL", ""),
     setting("PAGE_TITLE", "Messages"),
     setting("LOG_LEVEL", "info"),
     setting("LOG_FORMAT", "text"),
@@ -117,6 +120,8 @@ pub struct Config {
     pub rate_limit: Option<NonZeroU32>,
     /// Proxies that are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where people reach the board; each ends with a slash.
+    pub public_urls: Vec<Url>,
     /// The pages' title.
     pub page_title: String,
     /// What is logged.
@@ -169,10 +174,19 @@ impl Config {
             shutdown_delay: pause(s, "SHUTDOWN_DELAY"),
             shutdown_grace: pause(s, "SHUTDOWN_GRACE"),
             workers: s.required("WORKERS", "a number from 7 to 1024", |v| value::number(v, 7, 1024)),
-            admin_token: s.optional("ADMIN_TOKEN", "a token without spaces, of visible ASCII characters", value::token),
+            admin_token: s.optional(
+                "ADMIN_TOKEN",
+                "at least 16 visible ASCII characters, without spaces",
+                value::token,
+            ),
             rate_limit: s.required("RATE_LIMIT", "off, or a number of submits a minute up to 1000000", value::rate),
-            trusted_proxies: s
-                .optional("TRUSTED_PROXIES", "addresses and CIDR ranges, separated by commas", value::networks)
+            trusted_proxies: trusted_proxies(s),
+            public_urls: s
+                .optional(
+                    "PUBLIC_URL",
+                    "URLs like https://board.example.org/board/, separated by commas",
+                    value::public_urls,
+                )
                 .unwrap_or_default(),
             page_title: s.required("PAGE_TITLE", "text", |v| Some(v.to_owned())),
             log_level: s.required("LOG_LEVEL", "error, warn, info, debug or trace", value::level),
@@ -211,6 +225,15 @@ fn reload_password(environment: &Environment) -> Option<ReloadPassword> {
     has_file.then(|| Arc::new(move || database(&mut Source::new(&environment)).1.password) as ReloadPassword)
 }
 
+fn trusted_proxies(s: &mut Source<'_>) -> Vec<IpNet> {
+    let networks = s.optional("TRUSTED_PROXIES", "addresses and CIDR ranges, separated by commas", value::networks);
+    let networks = networks.unwrap_or_default();
+    if IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0) {
+        s.note("TRUSTED_PROXIES trusts every address, so any client can claim any address; name only your proxies");
+    }
+    networks
+}
+
 /// How the connection to the database is encrypted.
 fn encryption(s: &mut Source<'_>) -> Encryption {
     let ca = s.optional("MYSQL_SSL_CA", "a readable file with a certificate in PEM form", value::certificate);
@@ -223,6 +246,14 @@ fn encryption(s: &mut Source<'_>) -> Encryption {
             mode
         }
     }
+}
+
+fn hosts(s: &mut Source<'_>, port: u16) -> Vec<Host> {
+    if s.optional("MYSQL_HOST", "", |v| Some(v.contains('@'))) == Some(true) {
+        s.wrong_secret("MYSQL_HOST", "no user or password before the host; set MYSQL_USER and MYSQL_PASSWORD");
+        return Vec::new();
+    }
+    s.required("MYSQL_HOST", "host, host:port, or a list of them separated by commas", |v| value::hosts(v, port))
 }
 
 /// The database's whereabouts, from the parts or from the URL.
@@ -246,8 +277,7 @@ fn database(s: &mut Source<'_>) -> (Vec<Host>, Account) {
         });
     }
     let port = s.required("MYSQL_PORT", "a port from 1 to 65535", |v| value::number(v, 1, 65535));
-    let hosts =
-        s.required("MYSQL_HOST", "host, host:port, or a list of them separated by commas", |v| value::hosts(v, port));
+    let hosts = hosts(s, port);
     let text = |v: &str| Some(v.to_owned());
     let user = s.optional("MYSQL_USER", "a user name", text);
     let name = match (s.optional("MYSQL_DB", "a name", text), s.optional("MYSQL_DATABASE", "a name", text)) {
@@ -385,8 +415,10 @@ mod tests {
 
     #[test]
     fn a_secrets_value_is_never_shown() {
-        wrong(&[("ADMIN_TOKEN", "not a token")], "ADMIN_TOKEN: expected a token");
-        let config = with(&[("MYSQL_PASSWORD", "hunter2"), ("ADMIN_TOKEN", "t0ken")]).unwrap();
+        for token in ["not a token at all", "fifteen-letters", "é-and-sixteen-more-letters"] {
+            wrong(&[("ADMIN_TOKEN", token)], "ADMIN_TOKEN: expected at least 16");
+        }
+        let config = with(&[("MYSQL_PASSWORD", "hunter2"), ("ADMIN_TOKEN", "t0ken-of-an-admin")]).unwrap();
         let shown = format!("{:?}", config.shown);
         assert!(!shown.contains("hunter2") && !shown.contains("t0ken") && shown.contains("MYSQL_PASSWORD"), "{shown}");
     }
@@ -399,6 +431,52 @@ mod tests {
             (Ok(LogFormat::Text), Ok(LogFormat::Json), Ok(LogFormat::Text))
         );
         wrong(&[("LOG_FORMAT", "JSON")], "LOG_FORMAT=JSON: expected text or json");
+    }
+
+    #[test]
+    fn public_urls_are_plain_http_urls_that_end_with_a_slash() {
+        let urls = |value: &str| {
+            let urls = with(&[("PUBLIC_URL", value)]).map(|config| config.public_urls);
+            urls.map(|urls| urls.iter().map(Url::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(urls(""), Ok(String::new()));
+        assert_eq!(urls("https://board.example.org"), Ok("https://board.example.org/".to_owned()));
+        assert_eq!(
+            urls("https://Board.example.org/board , http://10.0.0.1:5000/"),
+            Ok("https://board.example.org/board/ http://10.0.0.1:5000/".to_owned())
+        );
+        for value in [
+            "board.example.org",
+            "ftp://a/",
+            "https://u:p@a/",
+            "https://a/?b",
+            "https://a/#b",
+            "https://a,",
+            "https://",
+            "x",
+        ] {
+            wrong(&[("PUBLIC_URL", value)], "PUBLIC_URL=");
+        }
+    }
+
+    #[test]
+    fn trusting_every_address_is_a_warning() {
+        let notes = |value: &str| with(&[("TRUSTED_PROXIES", value)]).map(|config| config.notes.join(" "));
+        for value in ["0.0.0.0/0", "::/0", "10.0.0.0/8, 0.0.0.0/0", "0.0.0.0/1,128.0.0.0/1"] {
+            assert!(notes(value).unwrap().contains("TRUSTED_PROXIES"), "{value}");
+        }
+        for value in ["", "10.0.0.0/8,::1", "0.0.0.0/1"] {
+            assert_eq!(notes(value), Ok(String::new()), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_hosts_is_refused_and_not_shown() {
+        for hosts in ["u:hunter2@db", "db, u:hunter2@db:3306", "mysql://u:hunter2@db/x", "u@db"] {
+            let problems = with(&[("MYSQL_HOST", hosts)]).err().unwrap().join(" ");
+            assert!(problems.contains("MYSQL_HOST") && problems.contains("MYSQL_PASSWORD"), "{problems}");
+            assert!(!problems.contains("hunter2") && !problems.contains("u@"), "{problems}");
+        }
     }
 
     #[test]

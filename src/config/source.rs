@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::{fmt, fs};
 
-use super::{SETTINGS, Setting};
+use super::{SETTINGS, Setting, misspelt};
 
 /// A copy of the environment.
 #[derive(Clone)]
@@ -71,7 +71,8 @@ impl Environment {
 
 impl<'a> Source<'a> {
     pub(super) fn new(environment: &'a Environment) -> Source<'a> {
-        let mut source = Source { environment, ignored: Vec::new(), notes: Vec::new(), wrong: Vec::new() };
+        let notes = misspelt::warnings(environment.variables.keys().map(String::as_str));
+        let mut source = Source { environment, ignored: Vec::new(), notes, wrong: Vec::new() };
         for setting in SETTINGS {
             if let Err(expected) = environment.value(setting.name) {
                 source.wrong.push(SettingError { name: setting.name.to_owned(), value: None, expected });
@@ -116,6 +117,16 @@ impl<'a> Source<'a> {
     pub(super) fn wrong(&mut self, name: &'static str, expected: &str) {
         let value = self.text(name).filter(|_| !find(name).secret);
         self.wrong.push(SettingError { name: name.to_owned(), value, expected: expected.to_owned() });
+    }
+
+    /// Notes that the value is wrong, without showing it.
+    pub(super) fn wrong_secret(&mut self, name: &'static str, expected: &str) {
+        self.missing(name, expected);
+    }
+
+    /// Notes something that is not wrong but deserves a warning.
+    pub(super) fn note(&mut self, note: &str) {
+        self.notes.push(note.to_owned());
     }
 
     /// Notes that a value is missing.

@@ -15,6 +15,8 @@ use url::Url;
 use crate::logging::LogFormat;
 use crate::store::{Account, Encryption, Host};
 
+/// The fewest characters of an admin token: fewer could be guessed.
+const MIN_TOKEN: usize = 16;
 const QUEUE_BYTES_RANGE: (u64, u64) = (64 * 1024, 4 * 1024 * 1024 * 1024);
 
 /// A whole number in a range.
@@ -146,9 +148,27 @@ pub(super) fn networks(text: &str) -> Option<Vec<IpNet>> {
     text.split(',').map(|part| network(part.trim())).collect()
 }
 
+/// URLs under which people reach the board, separated by commas. Each gets a slash at its end, so that links are below it.
+pub(super) fn public_urls(text: &str) -> Option<Vec<Url>> {
+    let public_url = |text: &str| {
+        let mut url = Url::parse(text.trim()).ok()?;
+        let is_plain =
+            url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+        if !matches!(url.scheme(), "http" | "https") || !is_plain {
+            return None;
+        }
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Some(url)
+    };
+    text.split(',').map(public_url).collect()
+}
+
 /// What can stand behind `Bearer` in a header.
 pub(super) fn token(text: &str) -> Option<String> {
-    text.bytes().all(|b| b.is_ascii_graphic()).then(|| text.to_owned())
+    let fits = text.len() >= MIN_TOKEN && text.bytes().all(|b| b.is_ascii_graphic());
+    fits.then(|| text.to_owned())
 }
 
 /// A log level; `off` is none.

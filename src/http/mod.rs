@@ -26,6 +26,7 @@ pub use scheduler::PollPermit;
 pub use server::{Limits, Server};
 
 use head::Head;
+use request::RequestId;
 
 /// What the server serves.
 pub trait Service: Send + Sync {
@@ -40,7 +41,7 @@ pub trait Service: Send + Sync {
     fn run_queued(&self, turn: &mut PollPermit<'_>);
 
     /// The answer to what did not become a request. `head` is there when it arrived whole.
-    fn refuse(&self, refusal: RequestError, head: Option<&Head>) -> Response;
+    fn refuse(&self, refusal: RequestError, head: Option<&Head>, id: &RequestId) -> Response;
 }
 
 /// Why a request is not taken. The connection is closed after the answer.

@@ -49,7 +49,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if self.connection.is_some() {
-            let reply = self.server.service().refuse(RequestError::HandlerDropped, None);
+            let reply = self.server.service().refuse(RequestError::HandlerDropped, None, &self.access.id);
             self.send(reply);
         }
     }

@@ -214,7 +214,7 @@ impl Server {
             }
             Next::Refuse(refusal, head) => {
                 let access = self.access(head.as_deref(), connection.peer());
-                let reply = self.service.refuse(refusal, head.as_deref());
+                let reply = self.service.refuse(refusal, head.as_deref(), &access.id);
                 debug!(request_id = access.id.as_str(); "refused: {refusal:?}");
                 self.finish(connection, reply, &access);
             }
@@ -278,7 +278,8 @@ impl Server {
         if full {
             METRICS.connections_refused.with_label_values(&["full"]).inc();
             connection.abandon(CloseReason::Answered);
-            self.finish(connection, self.service.refuse(RequestError::Overloaded, None), &self.access(None, peer));
+            let access = self.access(None, peer);
+            self.finish(connection, self.service.refuse(RequestError::Overloaded, None, &access.id), &access);
         } else {
             self.park(connection, Interest::Read);
         }
@@ -311,7 +312,7 @@ impl Server {
                     drop(parked);
                     connection.abandon(CloseReason::RequestTimeout);
                     let access = self.access(None, connection.peer());
-                    self.finish(connection, self.service.refuse(RequestError::TimedOut, None), &access);
+                    self.finish(connection, self.service.refuse(RequestError::TimedOut, None, &access.id), &access);
                 }
             }
         }

@@ -14,7 +14,6 @@ use super::error::Error;
 use super::messages::{message, number};
 use crate::idempotency_key::IdempotencyKey;
 use crate::message::{Message, NewMessage};
-use crate::metrics::METRICS;
 
 const IDS: Statement<'_> =
     Statement::new("ids", "SELECT id, submit_key FROM messages WHERE id >= ? ORDER BY id LIMIT ?");
@@ -89,7 +88,6 @@ impl Client {
             Err(Error::Refused(_)) if rows.len() > 1 => self.insert_one_by_one(rows),
             Err(error) => rows.iter().map(|_| Outcome::Failed(error.clone())).collect(),
         };
-        count(&outcomes);
         outcomes
     }
 
@@ -112,7 +110,7 @@ impl Client {
     }
 
     fn insert_batch(&mut self, rows: &[NewRow<'_>]) -> Result<Vec<Outcome>, Error> {
-        let reads_back = self.reads_back();
+        let reads_back = self.database().reads_back();
         let mut altered = false;
         let outcomes = self.run(|connection, outcome_unknown| {
             let batch = Batch { rows, outcome_unknown, reads_back };
@@ -121,7 +119,7 @@ impl Client {
             Ok(outcomes)
         });
         if altered {
-            self.read_back_from_now("the database has changed a text; is there a trigger?");
+            self.database().read_back_from_now("the database has changed a text; is there a trigger?");
         }
         outcomes
     }
@@ -240,12 +238,6 @@ impl Ids {
 
 fn stored_as(row: &NewRow<'_>, message: Message) -> Outcome {
     Outcome::Stored { id: message.id, message: row.full.then_some(message) }
-}
-
-fn count(outcomes: &[Outcome]) {
-    let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count() as u64;
-    METRICS.messages_stored.inc_by(count(|outcome| matches!(outcome, Outcome::Stored { .. })));
-    METRICS.messages_replayed.inc_by(count(|outcome| matches!(outcome, Outcome::Replayed(_))));
 }
 
 fn has_lossy_warning(connection: &mut Connection) -> Result<bool, mysql::Error> {

@@ -8,6 +8,7 @@
 pub mod client;
 mod connect_error;
 pub mod connection;
+mod create_table;
 pub mod error;
 mod error_class;
 mod health;

@@ -22,6 +22,7 @@ mod outage;
 mod process;
 mod properties;
 mod protocol;
+mod settings;
 mod soak;
 mod support;
 mod tidy;

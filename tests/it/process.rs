@@ -181,15 +181,19 @@ fn a_client_that_never_finishes_does_not_outlast_the_grace_period() {
 
 #[test]
 fn the_log_says_what_happens_and_never_what_people_write() {
-    let board = Board::with(&[("LOG_LEVEL", "debug"), ("ADMIN_TOKEN", "t0ken")]);
-    board.service.submit("a private text", &[("X-Request-Id", "find-me"), ("Authorization", "Bearer t0ken")]);
+    let board = Board::with(&[("LOG_LEVEL", "debug"), ("ADMIN_TOKEN", "t0ken-of-an-admin")]);
+    board
+        .service
+        .submit("a private text", &[("X-Request-Id", "find-me"), ("Authorization", "Bearer t0ken-of-an-admin")]);
     board.get("/messages?limit=1&x=%0aforged");
     eventually("the requests are logged", || board.service.log().contains("find-me"));
     let line = board.service.log().lines().find(|line| line.contains("find-me")).unwrap().to_owned();
     assert!(line.contains("method=POST route=/submit") && line.contains("status=200"), "{line}");
     let log = board.service.log();
     assert!(
-        !log.contains("private") && !log.contains("t0ken") && !log.contains(&board.schema.database.admin_password()),
+        !log.contains("private")
+            && !log.contains("t0ken-of-an-admin")
+            && !log.contains(&board.schema.database.admin_password()),
         "{log}"
     );
 }
