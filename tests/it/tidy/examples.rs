@@ -73,7 +73,9 @@ fn without_variables(line: &str) -> String {
             return name.to_owned();
         }
     }
-    let mut parts = line.split("\"created_at\":\"");
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, rest| text + "\"created_at\":\"" + rest.split_once('Z').map_or(rest, |(_, after)| after))
+    ["\"created_at\":\"", "\"request_id\":\""].iter().fold(line.to_owned(), |line, name| {
+        let mut parts = line.split(name);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, rest| text + name + rest.split_once('"').map_or(rest, |(_, after)| after))
+    })
 }
