@@ -235,3 +235,21 @@ fn the_tour_of_the_code_names_every_module_and_no_other() {
         assert!(modules.contains(*name), "src/lib.rs names {name}, which is no module");
     }
 }
+
+#[test]
+fn the_head_of_each_folder_names_its_files() {
+    let mut missing = Vec::new();
+    for source in sources().iter().filter(|source| source.path.ends_with("/mod.rs")) {
+        let head: String = source.text.lines().map_while(|line| line.strip_prefix("//!")).collect();
+        let named: Vec<&str> = code(&head).into_iter().map(|name| name.trim_end_matches(']')).collect();
+        let folder = source.path.trim_end_matches("mod.rs");
+        let names = sources()
+            .into_iter()
+            .filter_map(|file| Some(file.path.strip_prefix(folder)?.strip_suffix(".rs")?.to_owned()));
+        missing.extend(
+            names.filter(|name| name != "mod" && !named.contains(&name.as_str())).map(|name| format!("{folder}{name}")),
+        );
+    }
+    missing.retain(|name| !["src/http/", "src/store/", "src/system/"].iter().any(|folder| name.starts_with(folder)));
+    assert_eq!(missing, [""; 0], "not named in the mod.rs of the folder");
+}
