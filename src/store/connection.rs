@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mysql::{Conn, Opts, OptsBuilder, SslOpts};
+use mysql::{ClientIdentity, Conn, DriverError, Opts, OptsBuilder, SslOpts};
 
 use super::version::Version;
 use crate::metrics::METRICS;
 use crate::system::{LeanConnection, limit_waiting};
 
 /// Who we are to the database.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Account {
     /// User name.
     pub user: String,
@@ -22,17 +22,33 @@ pub struct Account {
     pub database: String,
     /// How the connection is encrypted.
     pub encryption: Encryption,
+    /// What the client shows to the server.
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 /// How a connection to the database is encrypted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Encryption {
-    /// Not at all.
+    /// Not encrypted.
+    #[default]
     Disabled,
-    /// With whoever answers: the certificate is not checked.
+    /// Encrypted if the server offers it; the certificate is not checked.
+    Preferred,
+    /// Encrypted; the certificate is not checked.
     Required,
-    /// With a server whose certificate and name hold against the built-in roots and, if there is one, this file's.
-    Verify(Option<PathBuf>),
+    /// Encrypted; the certificate is checked against this authority and the built-in ones, the host name is not.
+    VerifyCa(PathBuf),
+    /// Encrypted; certificate and host name are checked against the built-in authorities and this one, if there is one.
+    VerifyIdentity(Option<PathBuf>),
+}
+
+/// A client's certificate and its key, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, with its chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// A connection, and which server it goes to.
@@ -100,26 +116,42 @@ impl Account {
             .tcp_user_timeout_ms(Some(millis(USER_TIMEOUT)))
             .max_allowed_packet(Some(MAX_PACKET))
             .init(vec![init]);
-        let options: Opts = match &self.encryption {
+        match LeanConnection::open(self.encrypted(options.clone(), name, address)) {
+            Err(mysql::Error::DriverError(DriverError::TlsNotSupported))
+                if self.encryption == Encryption::Preferred =>
+            {
+                LeanConnection::open(options.ip_or_hostname(Some(literal(address.ip()))).into())
+            }
+            result => result,
+        }
+    }
+
+    fn encrypted(&self, options: OptsBuilder, name: &str, address: SocketAddr) -> Opts {
+        let identity = self.client_certificate.clone().map(|files| ClientIdentity::new(files.cert, files.key));
+        let ssl = SslOpts::default().with_client_identity(identity);
+        match &self.encryption {
             Encryption::Disabled => options.ip_or_hostname(Some(literal(address.ip()))),
-            Encryption::Required => {
-                let any = SslOpts::default().with_danger_accept_invalid_certs(true);
+            Encryption::Preferred | Encryption::Required => {
+                let any = ssl.with_danger_accept_invalid_certs(true);
                 options.ip_or_hostname(Some(literal(address.ip()))).ssl_opts(any)
+            }
+            Encryption::VerifyCa(ca) => {
+                let unnamed = ssl.with_root_cert_path(Some(ca.clone())).with_danger_skip_domain_validation(true);
+                options.ip_or_hostname(Some(literal(address.ip()))).ssl_opts(unnamed)
             }
             // The crate checks the certificate against the host that it connects to, so it has to have the name and to
             // resolve it once more. By itself it tries the first address alone; bound to a family it tries all of that.
-            Encryption::Verify(ca) => {
+            Encryption::VerifyIdentity(ca) => {
                 let any = match address.ip() {
                     IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                     IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
                 };
                 let host = name.parse().map_or_else(|_| name.to_owned(), literal);
-                let checked = SslOpts::default().with_root_cert_path(ca.clone());
+                let checked = ssl.with_root_cert_path(ca.clone());
                 options.ip_or_hostname(Some(host)).bind_address(Some(SocketAddr::new(any, 0))).ssl_opts(checked)
             }
         }
-        .into();
-        LeanConnection::open(options)
+        .into()
     }
 }
 
@@ -213,8 +245,10 @@ impl Encryption {
     pub fn describe(&self) -> &'static str {
         match self {
             Encryption::Disabled => "off",
-            Encryption::Required => "on, with whoever answers: the certificate is not checked",
-            Encryption::Verify(_) => "on, certificate and host name checked",
+            Encryption::Preferred => "on where the server offers it, certificate not checked",
+            Encryption::Required => "on, certificate not checked",
+            Encryption::VerifyCa(_) => "on, certificate checked, host name not",
+            Encryption::VerifyIdentity(_) => "on, certificate and host name checked",
         }
     }
 }

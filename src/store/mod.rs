@@ -16,7 +16,7 @@ pub mod supervisor;
 pub mod version;
 
 pub use client::{Client, Timeouts};
-pub use connection::{Account, Encryption};
+pub use connection::{Account, ClientCertificate, Encryption};
 pub use error::{ConnectError, Error};
 pub use insert::{NewRow, Outcome};
 pub use servers::{Host, Servers};

@@ -247,7 +247,8 @@ mod tests {
     fn servers(hosts: &[&str]) -> Servers {
         let hosts = hosts.iter().map(|name| Host { name: (*name).to_owned(), port: 3306 }).collect();
         let encryption = crate::store::Encryption::Disabled;
-        let account = Account { user: "u".into(), password: None, database: "d".into(), encryption };
+        let account =
+            Account { user: "u".into(), password: None, database: "d".into(), encryption, client_certificate: None };
         Servers::new(hosts, account)
     }
 
