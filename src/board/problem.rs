@@ -71,6 +71,8 @@ pub enum Problem {
     NotImplemented,
     /// The database cannot be reached, or takes too long.
     DatabaseUnavailable,
+    /// Reads work, and writes do not.
+    WritesPaused,
     /// Too many requests wait.
     Overloaded,
     /// The service stops.
@@ -131,6 +133,7 @@ impl Problem {
             Problem::Internal => (500, "Internal Server Error", "internal"),
             Problem::NotImplemented => (501, "Not Implemented", "not_implemented"),
             Problem::DatabaseUnavailable => (503, "Service Unavailable", "database_unavailable"),
+            Problem::WritesPaused => (503, "Service Unavailable", "database_unavailable"),
             Problem::Overloaded => (503, "Service Unavailable", "overloaded"),
             Problem::ShuttingDown => (503, "Service Unavailable", "shutting_down"),
             Problem::VersionNotSupported => (505, "HTTP Version Not Supported", "http_version_not_supported"),
@@ -194,6 +197,7 @@ impl Problem {
                 "The database is unavailable. Try again in a moment. Repeat a write with the same Idempotency-Key; the \
                  message is stored at most once."
             }
+            Problem::WritesPaused => "Posting is paused, because the database takes no writes now. Try again later.",
             Problem::Overloaded => "Too many requests are waiting. Try again in a moment.",
             Problem::ShuttingDown => "The service is shutting down. Try again in a moment.",
             Problem::VersionNotSupported => "Use HTTP/1.1 or HTTP/1.0.",
@@ -271,10 +275,11 @@ impl From<RejectReason> for Problem {
 impl From<&store::Error> for Problem {
     fn from(error: &store::Error) -> Problem {
         match error {
-            store::Error::NoSession(_) | store::Error::Lost(_) | store::Error::TimedOut | store::Error::Busy(_) => {
+            store::Error::NoConnection(_) | store::Error::Lost(_) | store::Error::TimedOut | store::Error::Busy(_) => {
                 Problem::DatabaseUnavailable
             }
-            store::Error::Forbidden(_) | store::Error::Refused(_) => Problem::Internal,
+            store::Error::NotWritable(_) => Problem::WritesPaused,
+            store::Error::Forbidden(_) | store::Error::Refused(_) | store::Error::Incompatible(_) => Problem::Internal,
         }
     }
 }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{error, warn};
 use serde::Serialize;
 
 use super::pending_reply::PendingReply;
@@ -14,13 +13,14 @@ use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
 use crate::http::{Body, Response};
 use crate::idempotency_key::{self, IdempotencyKey};
 use crate::message::{Message, NewMessage};
-use crate::metrics::METRICS;
+use crate::outage_log::Outages;
 use crate::page::{FormValues, Pages};
 use crate::store::{Client, Error, NewRow, Outcome};
 
 /// The work of the lane.
 pub struct InsertBatches {
     pages: Arc<Pages>,
+    outages: Arc<Outages>,
 }
 
 /// A message that somebody wants stored.
@@ -79,8 +79,8 @@ struct SubmitJson<'a> {
 
 impl InsertBatches {
     /// The lane's work.
-    pub fn new(pages: Arc<Pages>) -> InsertBatches {
-        InsertBatches { pages }
+    pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> InsertBatches {
+        InsertBatches { pages, outages }
     }
 }
 
@@ -94,13 +94,11 @@ impl Answers<'_> {
         let html = pending.prefers_html();
         match outcome {
             Outcome::Stored { id, message } => {
-                METRICS.messages_stored.inc();
                 let message =
                     message.as_ref().map_or_else(|| Cow::Owned(as_stored(*id, submit.text.as_str())), Cow::Borrowed);
                 self.stored(submit.endpoint, &message, html)
             }
             Outcome::Replayed(message) => {
-                METRICS.replays.inc();
                 self.stored(submit.endpoint, message, html).with_header("Idempotency-Replayed", "true")
             }
             Outcome::KeyReused(_) => refusal(self.pages, submit, &Problem::KeyReused, pending),
@@ -137,7 +135,7 @@ impl BatchProcessor for InsertBatches {
         jobs: Vec<(PendingReply, InsertJob)>,
         waited: Duration,
     ) -> (InsertOutcome, BackendState) {
-        client.begin(waited);
+        client.start_deadline(waited);
         let mut batch = insert(client, jobs);
         let edited = batch.take_edited_forms();
         if !edited.is_empty() {
@@ -149,9 +147,13 @@ impl BatchProcessor for InsertBatches {
     }
 
     fn reply(&self, InsertOutcome { jobs, outcomes }: InsertOutcome) {
-        if let Some(cause) = outcomes.iter().find_map(|(outcome, _)| outcome.failure()) {
-            let failed = outcomes.iter().filter(|(outcome, _)| outcome.failure().is_some()).count();
-            error!("storing {failed} of {} messages failed: {cause}", outcomes.len());
+        match outcomes.iter().find_map(|(outcome, _)| outcome.failure()) {
+            Some(cause) => {
+                let failed = outcomes.iter().filter(|(o, _)| o.failure().is_some()).map(|(_, size)| size).sum();
+                let request_id = jobs.first().map_or("-", |(pending, _)| pending.id());
+                self.outages.writes.fail(cause.label(), cause, failed, request_id);
+            }
+            None => self.outages.writes.succeed(),
         }
         let answers = Answers::new(&self.pages);
         let mut jobs = jobs.into_iter();
@@ -172,7 +174,7 @@ impl BatchProcessor for InsertBatches {
     }
 
     fn reject(&self, jobs: Vec<(PendingReply, InsertJob)>, why: RejectReason) {
-        warn!("{} submits that were waiting are rejected: {why:?}", jobs.len());
+        self.outages.writes.count(jobs.len());
         for (pending, submit) in jobs {
             let reply = refusal(&self.pages, &submit, &Problem::from(why), &pending);
             pending.answer(reply);

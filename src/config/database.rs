@@ -39,7 +39,7 @@ fn from_url(s: &mut Source<'_>) -> (Vec<Host>, Account) {
     }
     let (encryption, client_certificate) = encryption(s, &url.encryption);
     let DatabaseUrl { host, user, password, database, .. } = url;
-    (vec![host], Account { user, password, database, encryption, client_certificate })
+    (vec![host], Account { user, password, reload_password: None, database, encryption, client_certificate })
 }
 
 fn from_parts(s: &mut Source<'_>) -> (Vec<Host>, Account) {
@@ -62,7 +62,7 @@ fn from_parts(s: &mut Source<'_>) -> (Vec<Host>, Account) {
     let password = s.optional("MYSQL_PASSWORD", "a password", text);
     let (encryption, client_certificate) = encryption(s, &EncryptionParameters::default());
     let (user, database) = (user.unwrap_or_default(), name.unwrap_or_default());
-    (hosts, Account { user, password, database, encryption, client_certificate })
+    (hosts, Account { user, password, reload_password: None, database, encryption, client_certificate })
 }
 
 fn hosts(s: &mut Source<'_>, port: u16) -> Vec<Host> {

@@ -9,6 +9,7 @@ mod value;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -17,6 +18,7 @@ use url::Url;
 
 use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
+use crate::store::connection::ReloadPassword;
 use crate::store::{Account, Host};
 use source::Source;
 pub use source::{Environment, SettingError};
@@ -53,6 +55,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("MYSQL_SSL_CA", ""),
     setting("MYSQL_SSL_CERT", ""),
     setting("MYSQL_SSL_KEY", ""),
+    setting("DB_CONNECTIONS", "5"),
+    setting("TAKE_OVER", "off"),
     setting("BIND", "0.0.0.0"),
     setting("PORT", "5000"),
     setting("DB_WAIT", "5m"),
@@ -86,6 +90,10 @@ pub struct Config {
     pub db_wait: Option<Duration>,
     /// For one connect, and for one statement.
     pub db_timeout: Duration,
+    /// Connections to the database.
+    pub db_connections: usize,
+    /// Whether a table with columns of another program is taken over.
+    pub take_over: bool,
     /// Where to listen.
     pub bind: IpAddr,
     /// Where to listen; 0 for any free port.
@@ -148,6 +156,8 @@ impl Config {
             account,
             db_wait: s.required("DB_WAIT", "a duration with a unit, like 5m, or 0 to wait for ever", value::wait),
             db_timeout: timeout(s, "DB_TIMEOUT"),
+            db_connections: s.required("DB_CONNECTIONS", "a number from 1 to 8", |v| value::number(v, 1, 8)),
+            take_over: s.required("TAKE_OVER", "on or off", value::switch),
             bind: bind(s),
             port: port(s),
             max_message_chars: s.required("MAX_MESSAGE_CHARS", "a number from 1 to 5000", |v| {
@@ -189,6 +199,8 @@ impl Config {
             shown: Vec::new(),
         };
         let (notes, shown, wrong) = source.finish();
+        let mut config = config;
+        config.account.reload_password = reload_password(environment);
         if wrong.is_empty() { Ok(Config { notes, shown, ..config }) } else { Err(wrong) }
     }
 
@@ -217,6 +229,13 @@ fn trusted_proxies(s: &mut Source<'_>) -> Vec<IpNet> {
         s.note("TRUSTED_PROXIES trusts every address, so any client can claim any address; name only your proxies");
     }
     networks
+}
+
+/// Reads the password again, if a file holds it.
+fn reload_password(environment: &Environment) -> Option<ReloadPassword> {
+    let has_file = ["MYSQL_PASSWORD", "DATABASE_URL"].iter().any(|name| environment.file(name).is_some());
+    let environment = environment.clone();
+    has_file.then(|| Arc::new(move || database::read(&mut Source::new(&environment)).1.password) as ReloadPassword)
 }
 
 #[cfg(test)]

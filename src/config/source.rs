@@ -7,6 +7,7 @@ use std::{fmt, fs};
 use super::{SETTINGS, Setting, misspelt};
 
 /// A copy of the environment.
+#[derive(Clone)]
 pub struct Environment {
     variables: HashMap<String, OsString>,
 }
@@ -42,7 +43,7 @@ impl Environment {
     }
 
     /// The file that holds the value of a setting whose own variable is not set.
-    fn file(&self, name: &str) -> Option<&str> {
+    pub(super) fn file(&self, name: &str) -> Option<&str> {
         if self.variables.get(name).is_some_and(|value| !value.is_empty()) {
             return None;
         }

@@ -58,6 +58,15 @@ pub(super) fn queue_bytes(text: &str) -> Option<usize> {
     usize::try_from(bytes).ok().filter(|_| (QUEUE_BYTES_RANGE.0..=QUEUE_BYTES_RANGE.1).contains(&bytes))
 }
 
+/// `on` or `off`.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// How the log looks.
 pub(super) fn form(text: &str) -> Option<LogFormat> {
     match text {

@@ -135,6 +135,11 @@ impl Server {
         }
     }
 
+    /// Wakes a worker to run what is queued.
+    pub fn wake_worker(&self) {
+        self.turns.wake();
+    }
+
     /// What is served.
     pub fn service(&self) -> &dyn Service {
         &*self.service
