@@ -57,8 +57,10 @@ const UNIQUE_KEYS: &str = "SELECT index_name, GROUP_CONCAT(column_name ORDER BY 
     GROUP BY index_name ORDER BY index_name LIMIT 1000";
 const TABLE: &str = "SELECT engine, table_type, auto_increment FROM information_schema.tables \
     WHERE table_schema = DATABASE() AND table_name = 'messages' ORDER BY table_name LIMIT 1";
+/// Of this database alone: without a schema the server opens every table of all databases, and MariaDB 10.11 can crash when
+/// one of them is dropped at the same time.
 const REFERENCES: &str = "SELECT CONCAT(table_name, '.', constraint_name) FROM information_schema.key_column_usage \
-    WHERE referenced_table_schema = DATABASE() AND referenced_table_name = 'messages' \
+    WHERE table_schema = DATABASE() AND referenced_table_schema = DATABASE() AND referenced_table_name = 'messages' \
     ORDER BY table_name, constraint_name LIMIT 100";
 const TRIGGERS: &str = "SELECT COUNT(*) FROM information_schema.triggers \
     WHERE event_object_schema = DATABASE() AND event_object_table = 'messages' LIMIT 1";

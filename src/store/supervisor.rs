@@ -121,7 +121,7 @@ impl Supervisor {
         }
         table.warnings().iter().for_each(|warning| warn!("{warning}"));
         let database = self.database.servers().database();
-        info!("database ready after {} ms: {database} on {server}, {}", start.elapsed().as_millis(), version.text);
+        info!("database open after {} ms: {database} on {server}, {}", start.elapsed().as_millis(), version.text);
         Ok(())
     }
 
