@@ -21,10 +21,6 @@ pub struct Metrics {
     pub requests: IntCounterVec,
     /// From a request's arrival to its answer's first byte, by `route`.
     pub request_seconds: HistogramVec,
-    /// Messages that were stored.
-    pub messages_stored: IntCounter,
-    /// Submits that were answered with the message that their key had stored before.
-    pub replays: IntCounter,
     /// Submits above `RATE_LIMIT`.
     pub rate_limited: IntCounter,
     /// `RATE_LIMIT`; 0 when it is off.
@@ -53,6 +49,10 @@ pub struct Metrics {
     pub database_connects: IntCounterVec,
     /// Statements that failed, by `cause`.
     pub database_errors: IntCounterVec,
+    /// Messages that were stored.
+    pub messages_stored: IntCounter,
+    /// Submits whose key had been stored before.
+    pub messages_replayed: IntCounter,
     ready: IntGauge,
     writable: IntGauge,
     not_ready: IntGaugeVec,
@@ -107,8 +107,8 @@ impl Metrics {
             IntGaugeVec::new(Opts::new(name, help), labels).and_then(|m| registered(&registry, m))
         };
 
-        let counter = |name, help| IntCounter::new(name, help).and_then(|m| registered(&registry, m));
         let gauge = |name, help| IntGauge::new(name, help).and_then(|m| registered(&registry, m));
+        let counter = |name, help| IntCounter::new(name, help).and_then(|m| registered(&registry, m));
 
         let build = gauges("twotier_build_info", "Always 1; what runs.", &["version", "commit"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("TWOTIER_COMMIT").unwrap_or_default()]).set(1);
@@ -134,11 +134,6 @@ impl Metrics {
                 "From the arrival of a whole request to its answer.",
                 &["route"],
                 SECONDS,
-            )?,
-            messages_stored: counter("twotier_messages_stored_total", "Messages that were stored.")?,
-            replays: counter(
-                "twotier_idempotent_replays_total",
-                "Submits answered with the message that their idempotency key had stored before.",
             )?,
             rate_limited: counter("twotier_rate_limited_total", "Submits refused because their client sent too many.")?,
             rate_limit: gauge("twotier_rate_limit_submits_per_minute", "RATE_LIMIT for one client; 0 when it is off.")?,
@@ -196,6 +191,11 @@ impl Metrics {
                 counters("twotier_database_errors_total", "Statements that failed, by cause.", &["cause"])?,
                 &[&Error::LABELS[..], &ConnectError::LABELS[..]].concat(),
             ),
+            messages_stored: counter("twotier_messages_stored_total", "Messages that were stored.")?,
+            messages_replayed: counter(
+                "twotier_messages_replayed_total",
+                "Submits that were answered with the message that their idempotency key had stored before.",
+            )?,
             ready: gauge("twotier_ready", "Whether /readyz answers 200.")?,
             writable: gauge("twotier_database_writable", "Whether messages can be stored.")?,
             not_ready: gauges(

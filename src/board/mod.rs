@@ -155,13 +155,13 @@ impl Board {
             max_queue_wait: database.timeouts().max_queue_wait(),
             leaders,
         };
+        METRICS.rate_limit.set(settings.rate_limit.map_or(0, |limit| limit.get().into()));
+        METRICS.message_limit.set(settings.max_chars.try_into().unwrap_or(i64::MAX));
+        route::create_series(&METRICS.requests);
         let latest = LatestReads::new(Arc::clone(&pages), Arc::clone(outages));
         let inserts = InsertBatches::new(Arc::clone(&pages), Arc::clone(outages));
         let points = PointOps::new(Arc::clone(&pages), Arc::clone(outages));
         let source = || Arc::clone(database);
-        METRICS.rate_limit.set(settings.rate_limit.map_or(0, |limit| limit.get().into()));
-        METRICS.message_limit.set(settings.max_chars.try_into().unwrap_or(i64::MAX));
-        route::create_series(&METRICS.requests);
         Board {
             lifecycle,
             max_chars: settings.max_chars,

@@ -132,9 +132,8 @@ impl Problem {
             Problem::HeaderTooLarge => (431, "Request Header Fields Too Large", "header_too_large"),
             Problem::Internal => (500, "Internal Server Error", "internal"),
             Problem::NotImplemented => (501, "Not Implemented", "not_implemented"),
-            Problem::DatabaseUnavailable | Problem::WritesPaused => {
-                (503, "Service Unavailable", "database_unavailable")
-            }
+            Problem::DatabaseUnavailable => (503, "Service Unavailable", "database_unavailable"),
+            Problem::WritesPaused => (503, "Service Unavailable", "database_unavailable"),
             Problem::Overloaded => (503, "Service Unavailable", "overloaded"),
             Problem::ShuttingDown => (503, "Service Unavailable", "shutting_down"),
             Problem::VersionNotSupported => (505, "HTTP Version Not Supported", "http_version_not_supported"),

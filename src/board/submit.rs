@@ -13,7 +13,6 @@ use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
 use crate::http::{Body, Response};
 use crate::idempotency_key::{self, IdempotencyKey};
 use crate::message::{Message, NewMessage};
-use crate::metrics::METRICS;
 use crate::outage_log::Outages;
 use crate::page::{FormValues, Pages};
 use crate::store::{Client, Error, NewRow, Outcome};
@@ -95,13 +94,11 @@ impl Answers<'_> {
         let html = pending.prefers_html();
         match outcome {
             Outcome::Stored { id, message } => {
-                METRICS.messages_stored.inc();
                 let message =
                     message.as_ref().map_or_else(|| Cow::Owned(as_stored(*id, submit.text.as_str())), Cow::Borrowed);
                 self.stored(submit.endpoint, &message, html)
             }
             Outcome::Replayed(message) => {
-                METRICS.replays.inc();
                 self.stored(submit.endpoint, message, html).with_header("Idempotency-Replayed", "true")
             }
             Outcome::KeyReused(_) => refusal(self.pages, submit, &Problem::KeyReused, pending),

@@ -4,6 +4,8 @@
 //! the text of a setting, `value` parses it, and `misspelt` finds variables that look like a setting. An invalid value
 //! never becomes a default, and a secret is never shown.
 
+mod database;
+mod database_url;
 mod misspelt;
 mod source;
 mod value;
@@ -20,7 +22,7 @@ use url::Url;
 use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
 use crate::store::connection::ReloadPassword;
-use crate::store::{Account, Encryption, Host};
+use crate::store::{Account, Host};
 use source::Source;
 pub use source::{Environment, SettingError};
 
@@ -54,6 +56,8 @@ pub const SETTINGS: &[Setting] = &[
     secret("DATABASE_URL"),
     setting("MYSQL_SSL_MODE", "disabled"),
     setting("MYSQL_SSL_CA", ""),
+    setting("MYSQL_SSL_CERT", ""),
+    setting("MYSQL_SSL_KEY", ""),
     setting("DB_CONNECTIONS", "5"),
     setting("TAKE_OVER", "off"),
     setting("BIND", "0.0.0.0"),
@@ -147,7 +151,7 @@ impl Config {
     pub fn read(environment: &Environment) -> Result<Config, Vec<SettingError>> {
         let mut source = Source::new(environment);
         let s = &mut source;
-        let (hosts, account) = database(s);
+        let (hosts, account) = database::read(s);
         let timeout = |s: &mut Source<'_>, name| s.required(name, TIMEOUT_WORDS, |v| value::duration(v, TIMEOUT_RANGE));
         let pause = |s: &mut Source<'_>, name| s.required(name, PAUSE_WORDS, |v| value::duration(v, PAUSE_RANGE));
         let config = Config {
@@ -221,13 +225,6 @@ fn port(s: &mut Source<'_>) -> u16 {
     s.required("PORT", "a port from 0 to 65535", |v| value::number(v, 0, 65535))
 }
 
-/// Reads the password again, if a file holds it.
-fn reload_password(environment: &Environment) -> Option<ReloadPassword> {
-    let has_file = ["MYSQL_PASSWORD", "DATABASE_URL"].iter().any(|name| environment.has_file(name));
-    let environment = environment.clone();
-    has_file.then(|| Arc::new(move || database(&mut Source::new(&environment)).1.password) as ReloadPassword)
-}
-
 fn trusted_proxies(s: &mut Source<'_>) -> Vec<IpNet> {
     let networks = s.optional("TRUSTED_PROXIES", "addresses and CIDR ranges, separated by commas", value::networks);
     let networks = networks.unwrap_or_default();
@@ -237,72 +234,17 @@ fn trusted_proxies(s: &mut Source<'_>) -> Vec<IpNet> {
     networks
 }
 
-/// How the connection to the database is encrypted.
-fn encryption(s: &mut Source<'_>) -> Encryption {
-    let ca = s.optional("MYSQL_SSL_CA", "a readable file with a certificate in PEM form", value::certificate);
-    let mode = s.required("MYSQL_SSL_MODE", "disabled, required or verify", value::ssl_mode);
-    match (mode, ca) {
-        (Encryption::Verify(_), ca) => Encryption::Verify(ca),
-        (mode, None) => mode,
-        (mode, Some(_)) => {
-            s.wrong("MYSQL_SSL_CA", "nothing, unless MYSQL_SSL_MODE is verify");
-            mode
-        }
-    }
-}
-
-fn hosts(s: &mut Source<'_>, port: u16) -> Vec<Host> {
-    if s.optional("MYSQL_HOST", "", |v| Some(v.contains('@'))) == Some(true) {
-        s.wrong_secret("MYSQL_HOST", "no user or password before the host; set MYSQL_USER and MYSQL_PASSWORD");
-        return Vec::new();
-    }
-    s.required("MYSQL_HOST", "host, host:port, or a list of them separated by commas", |v| value::hosts(v, port))
-}
-
-/// The database's whereabouts, from the parts or from the URL.
-fn database(s: &mut Source<'_>) -> (Vec<Host>, Account) {
-    if s.optional("MYSQL_PORT", "", |v| Some(v.starts_with("tcp://"))) == Some(true) {
-        let note = "MYSQL_PORT looks like what Kubernetes injects for a Service named mysql; it is ignored";
-        s.ignore("MYSQL_PORT", note);
-    }
-    const URL_WORDS: &str = "mysql://user:password@host:port/db";
-    let encryption = encryption(s);
-    if s.is_set("DATABASE_URL") {
-        for part in ["MYSQL_HOST", "MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DB", "MYSQL_DATABASE"] {
-            if s.is_set(part) {
-                s.wrong(part, "nothing, because DATABASE_URL is set too");
-            }
-        }
-        let parsed = s.optional("DATABASE_URL", URL_WORDS, |v| value::database_url(v, encryption.clone()));
-        return parsed.unwrap_or_else(|| {
-            let (user, database) = (String::new(), String::new());
-            (Vec::new(), Account { user, password: None, reload_password: None, database, encryption })
-        });
-    }
-    let port = s.required("MYSQL_PORT", "a port from 1 to 65535", |v| value::number(v, 1, 65535));
-    let hosts = hosts(s, port);
-    let text = |v: &str| Some(v.to_owned());
-    let user = s.optional("MYSQL_USER", "a user name", text);
-    let name = match (s.optional("MYSQL_DB", "a name", text), s.optional("MYSQL_DATABASE", "a name", text)) {
-        (Some(name), Some(other)) if name != other => {
-            s.wrong("MYSQL_DATABASE", "the same as MYSQL_DB, or nothing");
-            Some(name)
-        }
-        (name, other) => name.or(other),
-    };
-    for (missing, name) in [(user.is_none(), "MYSQL_USER"), (name.is_none(), "MYSQL_DB")] {
-        if missing {
-            s.missing(name, "a value, because DATABASE_URL is not set");
-        }
-    }
-    let password = s.optional("MYSQL_PASSWORD", "a password", text);
-    let (user, database) = (user.unwrap_or_default(), name.unwrap_or_default());
-    (hosts, Account { user, password, reload_password: None, database, encryption })
+/// Reads the password again, if a file holds it.
+fn reload_password(environment: &Environment) -> Option<ReloadPassword> {
+    let has_file = ["MYSQL_PASSWORD", "DATABASE_URL"].iter().any(|name| environment.file(name).is_some());
+    let environment = environment.clone();
+    has_file.then(|| Arc::new(move || database::read(&mut Source::new(&environment)).1.password) as ReloadPassword)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Encryption;
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
         let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
@@ -359,6 +301,7 @@ mod tests {
             hosts("a:1, b ,[::1]:2,::1"),
             Ok(vec![host("a", 1), host("b", 3307), host("::1", 2), host("::1", 3307)])
         );
+        assert_eq!(hosts("/run/mysqld.sock,b"), Ok(vec![host("/run/mysqld.sock", 3307), host("b", 3307)]));
         for list in [",", "a,,b", "a:x", "a:0", "a b", "mysql://a", "[::1"] {
             wrong(&[("MYSQL_HOST", list)], "MYSQL_HOST=");
         }
@@ -372,17 +315,22 @@ mod tests {
         assert_eq!(config.account.database, "board");
         wrong(
             &[("DATABASE_URL", "mysql://u:p@h/d")],
-            "MYSQL_USER=u: expected nothing, because DATABASE_URL is set too",
+            "MYSQL_USER=u: cannot be combined with DATABASE_URL; set one of them",
         );
-        for url in
-            ["postgres://u:p@h/d", "mysql://h/d", "mysql://u:p@h", "mysql://u:p@h/d/e", "mysql://u@h/d?ssl=1", "x"]
-        {
+        for url in ["postgres://u:hunter2@h/d", "mysql://u:hunt#er2@h/d", "mysql://u:hunter2@h/d?nonsense=1"] {
             let problems = read(&[("DATABASE_URL", url)]).err().unwrap_or_default();
             assert!(
-                problems.iter().any(|p| p.starts_with("DATABASE_URL") && !p.contains("u:p")),
+                problems.len() == 1 && problems[0].starts_with("DATABASE_URL: ") && !problems[0].contains("hunt"),
                 "{url}: {problems:?}"
             );
         }
+        let config = read(&[("DATABASE_URL", "mysql://u:p@h/d?charset=utf8mb4&ssl-mode=REQUIRED")]).unwrap();
+        assert_eq!(config.account.encryption, Encryption::Required);
+        assert!(
+            config.notes.iter().any(|note| note.contains("charset") && !note.contains("ssl-mode")),
+            "{:?}",
+            config.notes
+        );
     }
 
     #[test]
@@ -492,17 +440,56 @@ mod tests {
     }
 
     #[test]
-    fn encryption_has_three_modes_and_a_certificate_only_where_it_is_checked() {
+    fn encryption_has_the_modes_of_mysql_and_files_only_where_they_are_used() {
+        let manifest = env!("CARGO_MANIFEST_DIR");
+        let pem = std::env::temp_dir().join(format!("twotier-config-{}.pem", std::process::id()));
+        std::fs::write(&pem, "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n").unwrap();
+        let pem = pem.to_str().unwrap();
         let mode = |more: &[(&str, &str)]| with(more).map(|config| config.account.encryption);
+        let ca = ("MYSQL_SSL_CA", pem);
         assert_eq!(mode(&[]), Ok(Encryption::Disabled));
-        assert_eq!(mode(&[("MYSQL_SSL_MODE", "required")]), Ok(Encryption::Required));
-        assert_eq!(mode(&[("MYSQL_SSL_MODE", "verify")]), Ok(Encryption::Verify(None)));
-        wrong(&[("MYSQL_SSL_MODE", "VERIFY_CA")], "MYSQL_SSL_MODE=VERIFY_CA");
-        wrong(&[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", "/no/such/file")], "MYSQL_SSL_CA=/no/such/file");
-        let not_a_certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        wrong(
-            &[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", not_a_certificate)],
-            "a readable file with a certificate",
+        for (value, want) in [
+            ("disabled", Encryption::Disabled),
+            ("DISABLED", Encryption::Disabled),
+            ("Preferred", Encryption::Preferred),
+            ("REQUIRED", Encryption::Required),
+            ("verify", Encryption::VerifyIdentity(None)),
+            ("VERIFY_IDENTITY", Encryption::VerifyIdentity(None)),
+        ] {
+            assert_eq!(mode(&[("MYSQL_SSL_MODE", value)]), Ok(want), "{value}");
+        }
+        assert_eq!(mode(&[("MYSQL_SSL_MODE", "VERIFY_CA"), ca]), Ok(Encryption::VerifyCa(pem.into())));
+        assert_eq!(
+            mode(&[("MYSQL_SSL_MODE", "verify-identity"), ca]),
+            Ok(Encryption::VerifyIdentity(Some(pem.into())))
         );
+        let url = format!("mysql://u:p@h/d?ssl-mode=verify_ca&ssl-ca={pem}");
+        let config = read(&[("DATABASE_URL", &url)]).unwrap();
+        assert_eq!(config.account.encryption, Encryption::VerifyCa(pem.into()));
+
+        let certificate = [("MYSQL_SSL_MODE", "required"), ("MYSQL_SSL_CERT", pem), ("MYSQL_SSL_KEY", pem)];
+        let config = with(&certificate).unwrap();
+        assert_eq!(config.account.client_certificate.map(|files| files.key), Some(pem.into()));
+        let not_pem = format!("{manifest}/Cargo.toml");
+        for (more, want) in [
+            (&[("MYSQL_SSL_MODE", "on")][..], "MYSQL_SSL_MODE=on: expected disabled, preferred"),
+            (&[("MYSQL_SSL_MODE", "verify-ca")], "MYSQL_SSL_MODE=verify-ca: verify-ca needs MYSQL_SSL_CA"),
+            (&[ca], "needs MYSQL_SSL_MODE=verify-ca or verify-identity"),
+            (
+                &[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", "/no/such/file")],
+                "MYSQL_SSL_CA=/no/such/file: expected",
+            ),
+            (&[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", &not_pem)], "a certificate in PEM form"),
+            (&certificate[..2], "needs MYSQL_SSL_KEY"),
+            (&[certificate[0], certificate[2]], "needs MYSQL_SSL_CERT"),
+            (&certificate[1..], "needs a MYSQL_SSL_MODE other than disabled"),
+        ] {
+            wrong(more, want);
+        }
+        let twice = read(&[("DATABASE_URL", &url), ("MYSQL_SSL_MODE", "verify-ca")]).err().unwrap();
+        assert!(twice[0].starts_with("MYSQL_SSL_MODE=verify-ca: cannot be combined"), "{twice:?}");
+        let odd = read(&[("DATABASE_URL", "mysql://u:p@h/d?ssl-mode=odd")]).err().unwrap();
+        assert!(odd[0].starts_with("DATABASE_URL: ") && odd[0].contains("odd"), "{odd:?}");
+        std::fs::remove_file(pem).unwrap();
     }
 }

@@ -14,6 +14,7 @@ use super::error::Error;
 use super::messages::{message, number};
 use crate::idempotency_key::IdempotencyKey;
 use crate::message::{Message, NewMessage};
+use crate::metrics::METRICS;
 
 const IDS: Statement<'_> =
     Statement::new("ids", "SELECT id, submit_key FROM messages WHERE id >= ? ORDER BY id LIMIT ?");
@@ -88,6 +89,7 @@ impl Client {
             Err(Error::Refused(_)) if rows.len() > 1 => self.insert_one_by_one(rows),
             Err(error) => rows.iter().map(|_| Outcome::Failed(error.clone())).collect(),
         };
+        count(&outcomes);
         outcomes
     }
 
@@ -238,6 +240,12 @@ impl Ids {
 
 fn stored_as(row: &NewRow<'_>, message: Message) -> Outcome {
     Outcome::Stored { id: message.id, message: row.full.then_some(message) }
+}
+
+fn count(outcomes: &[Outcome]) {
+    let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count() as u64;
+    METRICS.messages_stored.inc_by(count(|outcome| matches!(outcome, Outcome::Stored { .. })));
+    METRICS.messages_replayed.inc_by(count(|outcome| matches!(outcome, Outcome::Replayed(_))));
 }
 
 fn has_lossy_warning(connection: &mut Connection) -> Result<bool, mysql::Error> {

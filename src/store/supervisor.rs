@@ -123,7 +123,7 @@ impl Supervisor {
             self.database.read_back_from_now("the table has triggers, which may change a text");
         }
         let database = self.database.servers().database();
-        info!("database ready after {} ms: {database} on {server}, {}", start.elapsed().as_millis(), version.text);
+        info!("database open after {} ms: {database} on {server}, {}", start.elapsed().as_millis(), version.text);
         Ok(())
     }
 

@@ -484,7 +484,7 @@ fn counters_start_at_zero_and_count_messages_replays_and_refusals() {
             metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok());
         value.unwrap_or_else(|| panic!("{name} in {}", metrics.text()))
     };
-    let [stored, replays] = ["twotier_messages_stored_total", "twotier_idempotent_replays_total"];
+    let [stored, replays] = ["twotier_messages_stored_total", "twotier_messages_replayed_total"];
     let submits = r#"twotier_http_requests_total{method="POST",route="/submit",status="200"}"#;
     let limited = "twotier_rate_limited_total";
     assert_eq!([stored, replays, limited, submits].map(metric), [0; 4]);
