@@ -19,8 +19,6 @@ const PENDING_SETTINGS: &[&str] = &[
     "PAGE_INTRO",
     "PAGE_FOOTER",
     "ACCESS_LOG",
-    "MYSQL_SSL_CERT",
-    "MYSQL_SSL_KEY",
 ];
 /// Metrics of the same branches.
 const PENDING_METRICS: &[&str] = &[
@@ -252,4 +250,20 @@ fn the_head_of_each_folder_names_its_files() {
     }
     missing.retain(|name| !["src/http/", "src/store/", "src/system/"].iter().any(|folder| name.starts_with(folder)));
     assert_eq!(missing, [""; 0], "not named in the mod.rs of the folder");
+}
+
+#[test]
+fn the_parameters_of_database_url_are_those_of_the_code() {
+    let table = Document::read("docs/settings.md").table("parameter");
+    let described: Vec<String> =
+        table.rows.iter().flat_map(|row| code(&row[0])).map(|name| name.replace('-', "")).collect();
+    let source = sources().into_iter().find(|source| source.path == "src/config/database_url.rs").unwrap();
+    let ignored = source.text.split("const IGNORED").nth(1).unwrap().split("];").next().unwrap();
+    let acted_on = source.text.split("match plain.as_str() {").nth(1).unwrap().split("\n        };").next().unwrap();
+    // The patterns of the match are the names; what stands to the right of the arrows are values.
+    let patterns =
+        acted_on.lines().filter(|line| line.starts_with("            \"")).map(|line| line.split("=>").next().unwrap());
+    let names = ignored.lines().chain(patterns).flat_map(|line| line.split('"').skip(1).step_by(2));
+    let existing: BTreeSet<String> = names.map(str::to_owned).collect();
+    assert_same("docs/settings.md", &described, "src/config/database_url.rs", &existing);
 }
