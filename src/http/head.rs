@@ -68,8 +68,8 @@ pub struct Finder {
 }
 
 impl Finder {
-    /// The length of the head with its empty line, once `input` holds all of it. Empty lines before the request line are
-    /// taken out of `input` (RFC 9112, section 2.2).
+    /// The length of the head with its empty line, once `input` holds all of it. Empty lines before the request line
+    /// are taken out of `input` (RFC 9112, section 2.2).
     pub fn find(&mut self, input: &mut Vec<u8>) -> Result<Option<usize>, RequestError> {
         let empty_lines = input.chunks_exact(2).take_while(|line| line == b"\r\n").count();
         if empty_lines > 0 {
@@ -80,7 +80,8 @@ impl Finder {
             input.drain(..empty_lines * 2);
             (self.line_start, self.scanned) = (0, 0);
         }
-        // What can't begin a method can't become a request: TLS on the plain port is told at once, not after a time-out.
+        // What can't begin a method can't become a request: TLS on the plain port is told at once, not after a
+        // time-out.
         if let Some(first) = input.first()
             && !(is_token_byte(*first) || *first == b'\r')
         {

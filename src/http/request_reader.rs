@@ -1,7 +1,7 @@
 //! What a client has sent and nobody has taken: bytes, and of the request that they begin its head, its body so far.
 //!
-//! Yields one complete, checked request at a time; bytes behind it wait. Holds no more than a head and a body may have, and
-//! what a read brings beyond them. Never touches a socket.
+//! Yields one complete, checked request at a time; bytes behind it wait. Holds no more than a head and a body may have,
+//! and what a read brings beyond them. Never touches a socket.
 
 use super::RequestError;
 use super::chunked::Decoder;

@@ -10,6 +10,7 @@
 
 mod board;
 mod chaos;
+mod connections;
 mod encryption;
 mod faults;
 mod hostile;

@@ -1,0 +1,160 @@
+//! Limits on connections: how many one client may have, which one is closed when all slots are taken, and what slow
+//! clients cost.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::client::request;
+use crate::support::{Board, Connection, Service, eventually};
+
+/// Lets this process open as many files as it may.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+/// A connection from one of the addresses of loopback.
+fn connect_from(source: [u8; 4], service: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect_timeout(&service.into(), Duration::from_secs(5))?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(socket.into())
+}
+
+/// Keeps `count` incomplete requests open from one address. Sends a byte of each once a second, and opens a closed one
+/// again.
+fn drip(service: SocketAddr, count: usize, opened: &AtomicU64, stop: &AtomicBool) {
+    let open = || {
+        let mut socket = connect_from([127, 0, 0, 1], service).ok()?;
+        socket.set_nonblocking(true).ok()?;
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX: ").ok()?;
+        opened.fetch_add(1, Ordering::Relaxed);
+        Some(socket)
+    };
+    let mut sockets: Vec<Option<TcpStream>> = (0..count).map(|_| open()).collect();
+    while !stop.load(Ordering::Relaxed) {
+        let round = Instant::now();
+        for socket in &mut sockets {
+            let is_open = |socket: &mut TcpStream| {
+                let is_silent =
+                    matches!(socket.read(&mut [0; 512]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+                is_silent && socket.write_all(b"x").is_ok()
+            };
+            if !socket.as_mut().is_some_and(is_open) {
+                *socket = open();
+            }
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        thread::sleep(Duration::from_secs(1).saturating_sub(round.elapsed()));
+    }
+}
+
+/// Sends a request on a new connection, and returns whether the response is 200.
+fn is_served(source: [u8; 4], service: SocketAddr) -> bool {
+    let Ok(mut socket) = connect_from(source, service) else { return false };
+    let mut response = Vec::new();
+    let _ = socket.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let _ = socket.read_to_end(&mut response);
+    response.starts_with(b"HTTP/1.1 200 ")
+}
+
+/// Lets one address drip, and returns the share of the requests of others, and of other clients at the same address,
+/// that are served.
+fn served_beside_drips(board: &Board, drips: usize, requests: u32) -> f64 {
+    let (opened, stop, service) = (AtomicU64::new(0), AtomicBool::new(false), board.service.address);
+    thread::scope(|scope| {
+        const THREADS: usize = 4;
+        for _ in 0..THREADS {
+            scope.spawn(|| drip(service, drips / THREADS, &opened, &stop));
+        }
+        eventually("all incomplete requests are sent", || opened.load(Ordering::Relaxed) >= drips as u64);
+        let start = Instant::now();
+        let served = (0..requests).filter(|n| {
+            // At a steady rate, so that the attacker can take the slots again.
+            thread::sleep((start + Duration::from_millis(5) * *n).saturating_duration_since(Instant::now()));
+            is_served([127, 0, 0, 1 + (n % 2) as u8], service)
+        });
+        let served = served.count();
+        stop.store(true, Ordering::Relaxed);
+        served as f64 / f64::from(requests)
+    })
+}
+
+#[test]
+fn incomplete_requests_that_take_all_slots_make_room_for_others() {
+    let board = Board::with(&[("MAX_CONNECTIONS", "200")]);
+    let served = served_beside_drips(&board, 240, 400);
+    assert!(served >= 0.99, "{:.1} % are served", served * 100.0);
+    let evicted = r#"twotier_http_connections_closed_total{reason="evicted_incomplete"}"#;
+    assert!(metric(&board.service, evicted) >= 40.0);
+}
+
+#[test]
+#[ignore = "opens 11,000 connections: make crowd"]
+fn incomplete_requests_that_take_ten_thousand_slots_make_room_for_others() {
+    raise_descriptor_limit();
+    let board = Board::start();
+    let served = served_beside_drips(&board, 11_000, 2000);
+    assert!(served >= 0.99, "{:.1} % are served", served * 100.0);
+}
+
+fn metric(service: &Service, name: &str) -> f64 {
+    let text = service.get("/metrics").text().to_owned();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("{name} is missing in {text}"))
+}
+
+/// An address of this machine that is not loopback. No packet is sent to find it.
+fn own_address() -> IpAddr {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket
+        .connect("192.0.2.1:9")
+        .or_else(|_| socket.connect("10.255.255.255:9"))
+        .expect("a network other than loopback");
+    socket.local_addr().unwrap().ip()
+}
+
+#[test]
+fn one_client_may_have_a_tenth_of_the_connections_and_at_least_16() {
+    let address = own_address();
+    let limited = |settings: &[(&str, &str)]| {
+        let board = Board::with(&[&[("BIND", "0.0.0.0")], settings].concat());
+        let service = SocketAddr::new(address, board.service.address.port());
+        let mut connections: Vec<Connection> = Vec::new();
+        while connections.len() < 60 {
+            let mut connection = Connection::open(service);
+            connection.send(request("GET", "/livez", &[], b""));
+            let answer = connection.answer();
+            if answer.status != 200 {
+                assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
+                assert!(answer.header("Retry-After").is_some() && answer.header("Connection") == Some("close"));
+                break;
+            }
+            connections.push(connection);
+        }
+        assert_eq!(board.get("/livez").status, 200, "loopback has no limit");
+        let refused = metric(&board.service, r#"twotier_http_connections_refused_total{reason="client_limit"}"#);
+        let count = connections.len();
+        assert_eq!(refused, if count < 60 { 1.0 } else { 0.0 });
+        connections.pop();
+        eventually("there is room again", || {
+            let mut connection = Connection::open(service);
+            connection.send(request("GET", "/livez", &[], b""));
+            connection.answer().status == 200
+        });
+        count
+    };
+    assert_eq!(limited(&[("MAX_CONNECTIONS", "300")]), 30);
+    assert_eq!(limited(&[("MAX_CONNECTIONS", "100")]), 16);
+    assert_eq!(limited(&[("MAX_CONNECTIONS_PER_CLIENT", "5")]), 5);
+    assert_eq!(limited(&[("MAX_CONNECTIONS_PER_CLIENT", "5"), ("TRUSTED_PROXIES", &address.to_string())]), 60);
+}
