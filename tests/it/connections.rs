@@ -158,3 +158,71 @@ fn one_client_may_have_a_tenth_of_the_connections_and_at_least_16() {
     assert_eq!(limited(&[("MAX_CONNECTIONS_PER_CLIENT", "5")]), 5);
     assert_eq!(limited(&[("MAX_CONNECTIONS_PER_CLIENT", "5"), ("TRUSTED_PROXIES", &address.to_string())]), 60);
 }
+
+/// A connection whose buffers on this side are small, so that what is not read stays at the service.
+fn connect_with_small_buffers(service: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&service.into()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.into()
+}
+
+/// 50 messages of 2000 quotes, which are 590 KiB as a page.
+fn fill_with_large_messages(board: &Board) {
+    board.schema.run("INSERT INTO messages (message) SELECT REPEAT('\"', 2000) FROM seq_1_to_50");
+}
+
+#[test]
+fn a_client_that_reads_slowly_gets_the_complete_response_and_one_that_stops_is_closed() {
+    // The page takes eight times as long as the time-out.
+    let board = Board::with(&[("REQUEST_TIMEOUT", "400ms")]);
+    fill_with_large_messages(&board);
+    let whole = board.get("/").body.len();
+    assert!(whole > 590_000);
+    let ask = || {
+        let mut socket = connect_with_small_buffers(board.service.address);
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        socket
+    };
+    let (mut slow, mut stopped) = (ask(), ask());
+    let (mut read, mut piece, start) = (0, vec![0; 2048], Instant::now());
+    loop {
+        match slow.read(&mut piece).unwrap_or_else(|error| panic!("{error} after {read} of {whole} bytes")) {
+            0 => break,
+            n => read += n,
+        }
+        thread::sleep(
+            (start + Duration::from_secs(1) * read as u32 / 190_000).saturating_duration_since(Instant::now()),
+        );
+    }
+    assert!(read > whole, "{read} of {whole} bytes and the head");
+    assert!(start.elapsed() > Duration::from_secs(3), "{:?}", start.elapsed());
+    let mut rest = Vec::new();
+    let _ = stopped.read_to_end(&mut rest);
+    assert!(rest.len() < whole, "it was closed");
+    assert_eq!(metric(&board.service, r#"twotier_http_connections_closed_total{reason="write_timeout"}"#), 1.0);
+}
+
+#[test]
+fn a_response_to_bytes_that_nobody_reads_arrives_before_the_reset() {
+    const MANY: usize = 5_000_000;
+    let board = Board::start();
+    let junk = |first: &[u8]| [first, &vec![b'x'; MANY]].concat();
+    let cases: [(&str, Vec<u8>, u16); 5] = [
+        ("an endless header", junk(b"GET / HTTP/1.1\r\nHost: a\r\nX: "), 431),
+        ("an endless target", junk(b"GET /"), 414),
+        ("an unread body", junk(b"POST /submit HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n"), 413),
+        ("bytes that are not HTTP", junk(b"\x16\x03\x01"), 400),
+        ("a broken line", junk(b"GET / HTTP/1.1\r\nHost: a\n"), 400),
+    ];
+    for (name, bytes, status) in cases {
+        for _ in 0..5 {
+            let mut connection = board.service.connect();
+            connection.socket.write_all(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let answer = connection.try_answer(false).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!((answer.status, answer.header("Connection")), (status, Some("close")), "{name}");
+            connection.assert_closed();
+        }
+    }
+}

@@ -23,6 +23,7 @@ mod process;
 mod properties;
 mod protocol;
 mod soak;
+mod stop;
 mod support;
 mod tidy;
 mod torture;
