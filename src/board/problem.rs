@@ -145,7 +145,7 @@ impl Problem {
             Problem::NotFound => Cow::Borrowed("There is nothing here."),
             Problem::MethodNotAllowed(allow) => Cow::Owned(format!("This takes only {allow}.")),
             Problem::RequestTimeout => Cow::Borrowed("The request did not arrive in time."),
-            Problem::BodyTooLarge => Cow::Borrowed("The body is too large."),
+            Problem::BodyTooLarge => Cow::Borrowed("The body is larger than 64 KiB, the limit."),
             Problem::TargetTooLong => Cow::Borrowed("The request line is too long."),
             Problem::HeaderTooLarge => Cow::Borrowed("The headers are too large, or too many."),
             Problem::ExpectationFailed => Cow::Borrowed("The only expectation that can be met is 100-continue."),
@@ -193,6 +193,9 @@ impl From<RequestError> for Problem {
             RequestError::TargetTooLong => Problem::TargetTooLong,
             RequestError::HeaderTooLarge => Problem::HeaderTooLarge,
             RequestError::ExpectationFailed => Problem::ExpectationFailed,
+            RequestError::UnknownContentCoding => {
+                Problem::UnsupportedMediaType("Content-Encoding must be identity: send the body as it is.")
+            }
             RequestError::UnknownTransferCoding => Problem::NotImplemented,
             RequestError::UnsupportedVersion => Problem::VersionNotSupported,
             RequestError::Overloaded => Problem::Overloaded,

@@ -344,3 +344,73 @@ fn network(ip: IpAddr) -> IpNet {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    fn table(connections: usize, per_client: usize) -> Arc<ConnectionTable> {
+        let exempt = vec!["198.51.100.0/24".parse().unwrap()];
+        ConnectionTable::new(TableLimits { connections, overflow: 1, per_client, exempt })
+    }
+
+    /// How many of up to `most` connections from these addresses are admitted, in turn.
+    fn admitted(most: usize, addresses: &[&str]) -> usize {
+        let table = table(1000, 10);
+        let slots: Vec<Slot> =
+            (0..most).map_while(|n| table.admit(addresses[n % addresses.len()].parse().unwrap()).ok()).collect();
+        slots.len()
+    }
+
+    #[test]
+    fn one_client_has_a_limit_and_a_site_has_four_times_as_much() {
+        assert_eq!(admitted(100, &["192.0.2.1"]), 10);
+        assert_eq!(admitted(100, &["192.0.2.1", "192.0.2.2"]), 20, "each address of IPv4");
+        assert_eq!(admitted(100, &["2001:db8::1", "2001:db8::ffff:1"]), 10, "a /64 is one client");
+        let site: Vec<String> = (0..100).map(|n| format!("2001:db8:0:{n:x}::1")).collect();
+        let site: Vec<&str> = site.iter().map(String::as_str).collect();
+        assert_eq!(admitted(100, &site), 40, "a /56 is four");
+        assert_eq!(admitted(100, &["2001:db8:0:1::1", "2001:db8:0:101::1"]), 20, "of another site");
+        for exempt in ["127.0.0.1", "127.1.2.3", "::1", "198.51.100.7"] {
+            assert_eq!(admitted(100, &[exempt]), 100, "{exempt}");
+        }
+    }
+
+    #[test]
+    fn a_slot_is_used_by_one_connection_and_freed_on_drop() {
+        let table = table(2, 2);
+        let client = IpAddr::from([192, 0, 2, 1]);
+        let (a, b) = (table.admit(client).unwrap(), table.admit(client).unwrap());
+        assert_ne!(a.index(), b.index());
+        assert_eq!(table.admit(client).err(), Some(NotAdmitted::ClientLimit));
+        assert_eq!(table.admit([192, 0, 2, 2].into()).err(), Some(NotAdmitted::Full));
+        let refused = table.admit_overflow().unwrap();
+        assert!(table.admit_overflow().is_none());
+        assert_eq!(table.len(), 3);
+        drop((a, refused));
+        assert!(table.admit(client).is_ok() && table.admit_overflow().is_some());
+        drop(b);
+        assert_eq!((table.len(), table.lock().clients.len()), (0, 0), "no client is remembered");
+    }
+
+    #[test]
+    fn the_end_of_the_last_connection_is_reported_once() {
+        let table = table(2, 2);
+        let calls = Arc::new(AtomicU32::new(0));
+        let count = || {
+            let calls = Arc::clone(&calls);
+            Box::new(move || drop(calls.fetch_add(1, Ordering::Relaxed)))
+        };
+        table.when_empty(count());
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "immediately when the table is empty");
+        let client = IpAddr::from([192, 0, 2, 1]);
+        let (a, b) = (table.admit(client), table.admit(client));
+        table.when_empty(count());
+        drop(a);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        drop(b);
+        drop(table.admit(client));
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
+}

@@ -23,8 +23,6 @@ pub(super) struct Listener {
 /// Connections that wait to be accepted; the system may have a lower limit. The standard library's backlog is 128: the
 /// 129th of a burst would wait a second for its second attempt.
 const BACKLOG: i32 = 4096;
-/// Connections that one call accepts at most. Then other workers get access to the listener.
-const MAX_ACCEPTS: usize = 64;
 /// The kernel's buffers of one connection, of which it takes twice as much. They bound what slow clients cost: left to
 /// itself the kernel buffers megabytes for each. A client at a distance of 100 ms gets 640 KB/s.
 const SEND_BUFFER: usize = 32 * 1024;
@@ -59,11 +57,11 @@ impl Listener {
         }
     }
 
-    /// Gives waiting connections to `admit`. When no descriptor is left, `make_room` closes another connection, or
-    /// returns false.
-    pub(super) fn accept(&self, make_room: impl Fn() -> bool, admit: impl Fn(TcpStream, SocketAddr)) {
+    /// Gives at most `most` waiting connections to `admit`. When no descriptor is left, `make_room` closes another
+    /// connection, or returns false.
+    pub(super) fn accept(&self, most: usize, make_room: impl Fn() -> bool, admit: impl Fn(TcpStream, SocketAddr)) {
         if let Some(listener) = &*self.lock()
-            && accept(listener, MAX_ACCEPTS, make_room, admit)
+            && accept(listener, most, make_room, admit)
         {
             arm(listener);
         }

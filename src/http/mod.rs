@@ -59,6 +59,8 @@ pub enum RequestError {
     HeaderTooLarge,
     /// An `Expect` other than `100-continue`.
     ExpectationFailed,
+    /// A `Content-Encoding` other than `identity`.
+    UnknownContentCoding,
     /// A transfer coding other than `chunked`.
     UnknownTransferCoding,
     /// Neither HTTP/1.0 nor HTTP/1.1.

@@ -108,6 +108,9 @@ impl RequestReader {
         };
         let head = Head::parse(head).map_err(|refusal| (refusal, None))?;
         self.finder = Finder::default();
+        if head.framing != Framing::Length(0) && !head.has_identity_coding() {
+            return Err((RequestError::UnknownContentCoding, Some(Box::new(head))));
+        }
         let framing = match head.framing {
             Framing::Length(length) if length > MAX_BODY as u64 => {
                 return Err((RequestError::BodyTooLarge, Some(Box::new(head))));

@@ -35,6 +35,8 @@ use crate::system::{Happened, Interest, Sockets, Watched};
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// The size of a worker's read buffer.
 const SCRATCH: usize = 16 * 1024;
+/// Connections that a worker accepts at most before it handles other events.
+const MAX_ACCEPTS: usize = 64;
 /// The time that idle connections have, after accepting has ended, to send one more request.
 const IDLE_AFTER_CLOSE: Duration = Duration::from_secs(1);
 
@@ -177,7 +179,9 @@ impl Server {
 
     fn event(&self, event: Happened, scratch: &mut [u8]) {
         if event.key == LISTENER_KEY {
-            return self.listener.accept(|| self.table.evict(), |socket, peer| self.admit(socket, peer));
+            // A request that has arrived on a new connection is read before later connections can evict it.
+            let most = MAX_ACCEPTS.min(self.limits.max_connections / 4).max(1);
+            return self.listener.accept(most, || self.table.evict(), |socket, peer| self.admit(socket, peer));
         }
         // Another worker has it, or the event is of a connection that is closed.
         let Some(mut connection) = self.table.take(event.key) else { return };

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mysql::prelude::Queryable;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::client::request;
-use crate::support::{Board, Connection, Service, eventually};
+use crate::support::{Board, Connection, Service, Signal, eventually};
 
 /// Lets this process open as many files as it may.
 fn raise_descriptor_limit() {
@@ -225,4 +226,50 @@ fn a_response_to_bytes_that_nobody_reads_arrives_before_the_reset() {
             connection.assert_closed();
         }
     }
+}
+
+#[test]
+fn the_kernel_holds_little_for_a_client_that_does_not_read() {
+    let board = Board::start();
+    fill_with_large_messages(&board);
+    let mut silent = connect_with_small_buffers(board.service.address);
+    silent.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    eventually("the kernel takes no more", || {
+        metric(&board.service, r#"twotier_http_connections{state="writing"}"#) == 1.0
+    });
+    board.service.signal(Signal::KILL);
+    board.service.wait();
+    // What arrives now was in the kernel: its buffer for sending, and the client's for receiving.
+    let mut rest = Vec::new();
+    silent.read_to_end(&mut rest).unwrap();
+    assert!((1..160 * 1024).contains(&rest.len()), "{} of 590 KiB", rest.len());
+}
+
+#[test]
+fn connections_are_counted_in_one_state_each() {
+    let board = Board::start();
+    fill_with_large_messages(&board);
+    let state = |name: &str| metric(&board.service, &format!("twotier_http_connections{{state=\"{name}\"}}"));
+    let names = ["idle", "reading", "handling", "writing", "closing"];
+    let connect = |bytes: &[u8]| {
+        let mut socket = connect_with_small_buffers(board.service.address);
+        socket.write_all(bytes).unwrap();
+        socket
+    };
+    let _idle = [connect(b""), connect(b"")];
+    let _reading = connect(b"GET / HT");
+    let _writing = connect(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    // The one that asks for the metrics may be in any state, and it may be a moment ago that they were counted.
+    eventually("each is counted in its state", || {
+        state("idle") >= 2.0 && state("reading") >= 1.0 && state("writing") == 1.0
+    });
+    let mut holder = board.schema.connect();
+    holder.query_drop("LOCK TABLES messages WRITE").unwrap();
+    let _handling = connect(b"GET /messages HTTP/1.1\r\nHost: a\r\n\r\n");
+    let _closing = connect(b"no request\r\n\r\n");
+    eventually("the states add up", || {
+        let counts = names.map(state);
+        counts[2] >= 1.0 && counts[4] >= 1.0 && (6.0..=8.0).contains(&counts.iter().sum())
+    });
+    holder.query_drop("UNLOCK TABLES").unwrap();
 }
