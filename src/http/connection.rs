@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tiny_http::Method;
 
 use super::close_reason::CloseReason;
@@ -17,14 +18,14 @@ use super::request::Request;
 use super::request_reader::{Progress, RequestReader};
 use super::response::{Encoded, Response};
 use super::{Limits, RequestError};
-use crate::system::{Interest, Watched};
+use crate::system::{Interest, Watched, unacknowledged_bytes};
 
 /// The bytes that are read and dropped from a client that has its last response. A close with unread bytes is a reset,
 /// and a reset may overtake the response (RFC 9112, section 9.6).
 const MAX_DISCARD: usize = 8 * 1024 * 1024;
 /// Reads in a row from one client. After them its deadline is checked and other clients are served.
 const MAX_READS: usize = 8;
-/// The time that a client has to close after its last response.
+/// The time that a client has to close after it received its last response.
 const LINGER: Duration = Duration::from_secs(1);
 /// The rate at which a client must take a response, after the first `request_timeout`.
 const MIN_BYTES_PER_SECOND: u32 = 4 * 1024;
@@ -65,8 +66,19 @@ enum Stage {
     Reading { since: Instant },
     /// A response is being sent.
     Writing { since: Instant, progress: Instant },
-    /// The last response is sent and the sending side is shut down. `left` more bytes may be discarded.
-    Closing { since: Instant, left: usize },
+    /// The sending side is shut down.
+    Closing(Closing),
+}
+
+/// A connection whose sending side is shut down. It keeps its slot until the client has the last response, so that what the
+/// kernel holds for clients is bounded by the slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Closing {
+    since: Instant,
+    /// Bytes that were not acknowledged then.
+    unacknowledged: usize,
+    /// Bytes that may still be read and dropped. None when the client has ended its side.
+    discard: Option<usize>,
 }
 
 /// What a connection is doing, for the metrics.
@@ -184,7 +196,7 @@ impl Connection {
             }
         }
         match self.stage {
-            Stage::Closing { since, left } => return self.discard(since, left, scratch),
+            Stage::Closing(closing) => return self.discard(closing, scratch),
             // A client that always has more to read is never at rest long enough for the sweep.
             Stage::Reading { .. } if Instant::now() >= self.deadline => {
                 self.abandon(CloseReason::RequestTimeout);
@@ -197,7 +209,7 @@ impl Connection {
                 return next;
             }
             match (&*self.socket).read(scratch) {
-                Ok(0) => return Next::Gone,
+                Ok(0) => return self.end_of_stream(),
                 Ok(n) => {
                     self.drained = n < scratch.len() && !self.read_closed;
                     self.reader.add(&scratch[..n]);
@@ -257,7 +269,7 @@ impl Connection {
             | Stage::Idle { since }
             | Stage::Reading { since }
             | Stage::Writing { since, .. }
-            | Stage::Closing { since, .. } => since,
+            | Stage::Closing(Closing { since, .. }) => since,
         };
         self.reservation.bytes() as u128 * now.saturating_duration_since(since).as_micros()
     }
@@ -271,7 +283,12 @@ impl Connection {
                 let sent = self.unsent.as_ref().map_or(0, Encoded::sent);
                 since + time_to_send(progress - since, sent, limits.request_timeout)
             }
-            Stage::Closing { since, .. } => since + LINGER,
+            Stage::Closing(Closing { since, discard: Some(_), .. }) => since + LINGER,
+            // No event reports that all is acknowledged: the sweep asks the kernel.
+            Stage::Closing(Closing { since, discard: None, .. }) => {
+                self.deadline = since;
+                return Ok(());
+            }
         };
         match interest {
             Interest::Read if self.armed == Some(interest) && self.drained && !missed_event => Ok(()),
@@ -311,15 +328,18 @@ impl Connection {
             Stage::New { .. } | Stage::Idle { .. } => StageName::Idle,
             Stage::Reading { .. } => StageName::Reading,
             Stage::Writing { .. } => StageName::Writing,
-            Stage::Closing { .. } => StageName::Closing,
+            Stage::Closing(_) => StageName::Closing,
         }
     }
 
     /// Whether it may be closed at `now` to make room.
     pub(super) fn evictable(&self, now: Instant) -> Option<Evictable> {
         match self.stage {
+            _ if self.slot.is_overflow() => None,
             Stage::New { since } if now < since + FIRST_BYTE => Some(Evictable::Incomplete(since)),
-            Stage::New { since } | Stage::Idle { since } | Stage::Closing { since, .. } => Some(Evictable::Idle(since)),
+            Stage::New { since } | Stage::Idle { since } | Stage::Closing(Closing { since, .. }) => {
+                Some(Evictable::Idle(since))
+            }
             Stage::Reading { since } => Some(Evictable::Incomplete(since)),
             Stage::Writing { progress, .. } if now >= progress + STALLED => Some(Evictable::Incomplete(progress)),
             Stage::Writing { .. } => None,
@@ -327,15 +347,16 @@ impl Connection {
     }
 
     /// What must happen now, when the deadline has passed at `now`.
-    pub(super) fn expired(&mut self, now: Instant) -> Option<Expiry> {
+    pub(super) fn expired(&mut self, now: Instant, limits: &Limits) -> Option<Expiry> {
         if now < self.deadline {
             return None;
         }
         match self.stage {
+            Stage::Closing(closing) if !self.is_closed(closing, now, limits) => return None,
             Stage::Reading { .. } => return Some(Expiry::Refuse),
             Stage::New { .. } | Stage::Idle { .. } => self.set_close_reason(CloseReason::IdleTimeout),
             Stage::Writing { .. } => self.set_close_reason(CloseReason::WriteTimeout),
-            Stage::Closing { .. } => {}
+            Stage::Closing(_) => {}
         }
         Some(Expiry::Drop)
     }
@@ -369,9 +390,8 @@ impl Connection {
         }
         let since = Instant::now();
         if self.answer.persistence == Persistence::Close {
-            self.socket.shutdown(Shutdown::Write)?;
             self.reader.forget();
-            self.stage = Stage::Closing { since, left: MAX_DISCARD };
+            self.close(Some(MAX_DISCARD))?;
             if self.close_reason == CloseReason::Client {
                 self.set_close_reason(CloseReason::Answered);
             }
@@ -383,12 +403,31 @@ impl Connection {
         Ok(())
     }
 
-    fn discard(&mut self, since: Instant, mut left: usize, scratch: &mut [u8]) -> Next {
+    /// Shuts down the sending side, and lets the client end its own, if it has not done so.
+    fn close(&mut self, discard: Option<usize>) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Write)?;
+        let unacknowledged = unacknowledged_bytes(&*self.socket)?;
+        self.stage = Stage::Closing(Closing { since: Instant::now(), unacknowledged, discard });
+        Ok(())
+    }
+
+    /// The client sends no more. It may still read what the kernel holds for it.
+    fn end_of_stream(&mut self) -> Next {
+        let is_over = self.is_delivered() || self.close(None).is_err();
+        if is_over { Next::Gone } else { Next::Wait(Interest::Read) }
+    }
+
+    fn discard(&mut self, mut closing: Closing, scratch: &mut [u8]) -> Next {
         for _ in 0..MAX_READS {
             match (&*self.socket).read(scratch) {
-                Ok(0) => return Next::Gone,
-                Ok(n) if n >= left => return Next::Gone,
-                Ok(n) => left -= n,
+                Ok(0) if closing.discard.is_some() => {
+                    closing.discard = None;
+                    break;
+                }
+                Ok(n) => match closing.discard.and_then(|left| left.checked_sub(n)) {
+                    Some(left) => closing.discard = Some(left),
+                    None => return Next::Gone,
+                },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.drained = true;
                     break;
@@ -397,11 +436,21 @@ impl Connection {
                 Err(_) => return Next::Gone,
             }
         }
-        if Instant::now() >= self.deadline {
-            return Next::Gone;
-        }
-        self.stage = Stage::Closing { since, left };
-        Next::Wait(Interest::Read)
+        self.stage = Stage::Closing(closing);
+        let is_over = Instant::now() >= closing.since + LINGER || closing.discard.is_none();
+        if is_over && self.is_delivered() { Next::Gone } else { Next::Wait(Interest::Read) }
+    }
+
+    /// Whether the client has received all that was sent.
+    fn is_delivered(&self) -> bool {
+        unacknowledged_bytes(&*self.socket).map_or(true, |bytes| bytes == 0)
+    }
+
+    /// Whether the client has the last response, or takes it too slowly.
+    fn is_closed(&self, closing: Closing, now: Instant, limits: &Limits) -> bool {
+        let left = unacknowledged_bytes(&*self.socket).unwrap_or_default();
+        let taken = closing.unacknowledged.saturating_sub(left);
+        left == 0 || now >= closing.since + at_minimum_rate(taken).max(limits.request_timeout)
     }
 
     /// What the bytes that have arrived amount to, or nothing while more of them are needed.
@@ -432,14 +481,21 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.close_reason.count();
+        // Otherwise the kernel would hold the bytes for minutes, for a client without a slot. A reset frees them.
+        if self.close_reason != CloseReason::Shutdown && (self.unsent.is_some() || !self.is_delivered()) {
+            let _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
+        }
     }
 }
 
 /// The time that a response may take, from its start, when its last `progress` was so long after the start and the
 /// client took `sent` bytes. It ends `timeout` after the last progress, and when the average is below the minimum rate.
 fn time_to_send(progress: Duration, sent: usize, timeout: Duration) -> Duration {
-    let at_minimum_rate = Duration::from_secs(sent as u64) / MIN_BYTES_PER_SECOND;
-    (progress + timeout).min(at_minimum_rate.max(timeout))
+    (progress + timeout).min(at_minimum_rate(sent).max(timeout))
+}
+
+fn at_minimum_rate(bytes: usize) -> Duration {
+    Duration::from_secs(bytes as u64) / MIN_BYTES_PER_SECOND
 }
 
 #[cfg(test)]

@@ -321,6 +321,11 @@ impl Slot {
     pub(super) fn index(&self) -> usize {
         self.index
     }
+
+    /// Whether its connection only gets a refusal.
+    pub(super) fn is_overflow(&self) -> bool {
+        self.client.is_none()
+    }
 }
 
 impl Drop for Slot {

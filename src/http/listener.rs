@@ -10,6 +10,7 @@ use log::{error, warn};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
+use super::limits::{KERNEL_RECEIVE_BUFFER, KERNEL_SEND_BUFFER, KERNEL_UNSENT};
 use crate::system::{Interest, Sockets, Watched};
 
 /// The key of the listener's events. Connections have the number of their slot.
@@ -23,11 +24,6 @@ pub(super) struct Listener {
 /// Connections that wait to be accepted; the system may have a lower limit. The standard library's backlog is 128: the
 /// 129th of a burst would wait a second for its second attempt.
 const BACKLOG: i32 = 4096;
-/// The kernel's buffers of one connection, of which it takes twice as much. They bound what slow clients cost: left to
-/// itself the kernel buffers megabytes for each. A client at a distance of 100 ms gets 640 KB/s.
-const SEND_BUFFER: usize = 32 * 1024;
-const RECEIVE_BUFFER: usize = 32 * 1024;
-
 /// Opens a socket that listens on `address`. Connections inherit its options.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -36,8 +32,10 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
-    socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    // The kernel takes twice as much.
+    socket.set_send_buffer_size(KERNEL_SEND_BUFFER / 2)?;
+    socket.set_recv_buffer_size(KERNEL_RECEIVE_BUFFER / 2)?;
+    socket.set_tcp_notsent_lowat(KERNEL_UNSENT as u32)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

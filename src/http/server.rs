@@ -294,7 +294,7 @@ impl Server {
         for mut entry in self.table.entries() {
             let Some(connection) = &mut entry.connection else { continue };
             stages[connection.stage() as usize] += 1;
-            match connection.expired(now) {
+            match connection.expired(now, &self.limits) {
                 None if close_idle && connection.is_idle() => {
                     // A worker checks once more whether a request has arrived, and then closes it.
                     let _ = connection.arm(Interest::Write);

@@ -5,7 +5,7 @@ mod memory;
 mod sockets;
 
 pub(crate) use memory::{LeanConnection, tune_malloc};
-pub(crate) use sockets::{Happened, Interest, Sockets, Watched, limit_waiting};
+pub(crate) use sockets::{Happened, Interest, Sockets, Watched, limit_waiting, unacknowledged_bytes};
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;

@@ -2,7 +2,7 @@
 //! clients cost.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -243,6 +243,37 @@ fn the_kernel_holds_little_for_a_client_that_does_not_read() {
     let mut rest = Vec::new();
     silent.read_to_end(&mut rest).unwrap();
     assert!((1..160 * 1024).contains(&rest.len()), "{} of 590 KiB", rest.len());
+}
+
+#[test]
+fn a_connection_keeps_its_slot_until_its_client_has_the_response_or_stops_to_take_it() {
+    let board = Board::with(&[("REQUEST_TIMEOUT", "1s")]);
+    fill_with_large_messages(&board);
+    let get = |path: &str, rest: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n{rest}\r\n");
+    // Small enough for the kernel to hold all of it.
+    let list = "/messages?limit=20";
+    let cases = [
+        ("the last response", get(list, "Connection: close\r\n"), false),
+        ("the client ends its side", get(list, ""), true),
+        ("the client ends its side within a page", get("/", ""), true),
+    ];
+    for (name, bytes, ends) in &cases {
+        let mut silent = connect_with_small_buffers(board.service.address);
+        silent.write_all(bytes.as_bytes()).unwrap();
+        if *ends {
+            silent.shutdown(Shutdown::Write).unwrap();
+        }
+        let mut reader = silent.try_clone().unwrap();
+        let socket = socket2::SockRef::from(&silent);
+        eventually(name, || {
+            // A reset is an error of the socket, and nothing that would have to be read.
+            socket.take_error().unwrap().is_some_and(|error| error.kind() == ErrorKind::ConnectionReset)
+        });
+        assert_eq!(
+            reader.read_to_end(&mut Vec::new()).map_or_else(|error| error.kind(), |_| ErrorKind::Other),
+            ErrorKind::Other
+        );
+    }
 }
 
 #[test]
