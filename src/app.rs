@@ -11,13 +11,14 @@ use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::board::{self, Board, Clients, LEADERS};
+use crate::board::{self, Board, LEADERS};
 use crate::config::Config;
 use crate::http::limits::raise_descriptor_limit;
 use crate::http::{Limits, Server, listener};
 use crate::lifecycle::Lifecycle;
+use crate::outage_log::Outages;
 use crate::store::supervisor::Supervisor;
-use crate::store::{Client, Servers, Timeouts};
+use crate::store::{Database, Servers, Timeouts};
 use crate::system::{processors, tune_malloc};
 
 /// What the main thread waits for.
@@ -36,12 +37,6 @@ const SPARE_WORKERS: usize = 2;
 /// The time that connections have to finish opening after the service has stopped to take new ones.
 const OPENING: Duration = Duration::from_millis(100);
 const AGAIN: &str = "stopped immediately by a second signal";
-/// How long clients wait for the first attempt to open the database before they are told that it is not there.
-const FIRST_TRY: Duration = Duration::from_millis(100);
-/// What readiness may take of the database, so that a probe is answered within 900 ms, even if the worker that would
-/// hear it has just met a hang: half of it for connecting.
-const WATCH_TIMEOUTS: Timeouts =
-    Timeouts { connect: Duration::from_millis(300), statement: Some(Duration::from_millis(600)) };
 
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
@@ -52,27 +47,15 @@ pub fn run(config: Config) -> Result<(), String> {
     // They are kept from here on, for the thread that starts later: whoever sees that it listens may send one.
     let no_signals = |e| format!("signals can't be handled: {e}");
     let signals = Signals::new([SIGTERM, SIGINT]).map_err(no_signals)?;
-    let listener = listen(config.bind, config.port)?;
+    let listener = bind(config.bind, config.port)?;
     let address = listener.local_addr().map_err(|e| format!("the listener has no address: {e}"))?;
     info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
 
-    // Nothing takes longer; all the rest is done meanwhile.
-    let servers = Arc::new(Servers::new(config.hosts, config.account));
-    let lifecycle = Arc::new(Lifecycle::default());
-    lifecycle.set_waiting_for("waiting for the database");
-    let timeouts = Timeouts { connect: config.db_timeout, statement: Some(config.db_timeout) };
+    let timeouts = Timeouts { connect: config.db_timeout, statement: config.db_timeout };
+    let servers = Arc::new(Servers::new(config.hosts, config.account, config.db_connections));
+    let database = Database::new(servers, timeouts, config.db_connections);
+    let (lifecycle, outages) = (Arc::new(Lifecycle::default()), Arc::new(Outages::default()));
     let (events, received) = mpsc::channel();
-    let (tried, first_try) = mpsc::channel();
-    let opening = Supervisor {
-        servers: Arc::clone(&servers),
-        lifecycle: Arc::clone(&lifecycle),
-        timeouts,
-        wait: config.db_wait,
-        tried,
-    };
-    let told = events.clone();
-    let give_up = move |reason| drop(told.send(Event::GaveUp(reason)));
-    opening.start(give_up).map_err(|e| format!("a thread can't be started: {e}"))?;
     pass_on(signals, events.clone()).map_err(no_signals)?;
 
     let host = host_name();
@@ -86,9 +69,8 @@ pub fn run(config: Config) -> Result<(), String> {
         rate_limit: config.rate_limit,
         queue_requests: config.queue_requests,
         queue_bytes: QUEUE_BYTES,
-        max_queue_wait: timeouts.max_queue_wait(),
     };
-    let board = Board::new(settings, clients(&servers, timeouts), Arc::clone(&lifecycle));
+    let board = Board::new(settings, &database, Arc::clone(&lifecycle), &outages);
     let limits = Limits {
         listeners,
         max_connections,
@@ -100,16 +82,23 @@ pub fn run(config: Config) -> Result<(), String> {
         idle_timeout: config.idle_timeout,
     };
     let server = start_server(listener, board, limits, &host, listeners + LEADERS + SPARE_WORKERS)?;
-    // Where the database is there, the first clients need not hear that it is not.
-    let _ = first_try.recv_timeout(FIRST_TRY);
-    // The later ones are told to nobody.
-    drop(first_try);
+    let supervisor = Supervisor {
+        database,
+        lifecycle: Arc::clone(&lifecycle),
+        outages,
+        wait: config.db_wait,
+        take_over: config.take_over,
+    };
+    let gave_up = events.clone();
+    let give_up = move |reason| drop(gave_up.send(Event::GaveUp(reason)));
+    let waker = Arc::clone(&server);
+    supervisor.start(give_up, move || waker.wake_worker()).map_err(|e| format!("a thread can't be started: {e}"))?;
     server.open().map_err(no_worker)?;
 
     match received.recv() {
         Ok(Event::GaveUp(reason)) => Err(reason),
         Ok(Event::Signal | Event::Empty) | Err(_) => {
-            lifecycle.set_ending();
+            lifecycle.set_stopping();
             stop(&server, &received, events, config.shutdown_delay, config.shutdown_grace)
         }
     }
@@ -118,17 +107,6 @@ pub fn run(config: Config) -> Result<(), String> {
 /// The workers that wait for events. One processor is left for those that lead.
 fn listeners() -> usize {
     (processors() - 1).max(1)
-}
-
-fn clients(servers: &Arc<Servers>, timeouts: Timeouts) -> Clients {
-    let client = |timeouts| Client::new(Arc::clone(servers), timeouts);
-    const { assert!(LEADERS == 5) };
-    Clients {
-        newest: client(timeouts),
-        submit: client(timeouts),
-        singles: [client(timeouts), client(timeouts)],
-        watch: client(WATCH_TIMEOUTS),
-    }
 }
 
 fn start_server(
@@ -204,7 +182,7 @@ fn pass_on(mut signals: Signals, events: Sender<Event>) -> io::Result<()> {
     thread::Builder::new().name("signals".to_owned()).spawn(run).map(drop)
 }
 
-fn listen(bind: IpAddr, port: u16) -> Result<TcpListener, String> {
+fn bind(bind: IpAddr, port: u16) -> Result<TcpListener, String> {
     let address = SocketAddr::new(bind, port);
     listener::listen(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {

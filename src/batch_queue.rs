@@ -1,30 +1,29 @@
-//! A queue of jobs that are done in batches by the threads that push_and_lead them: group commit, for anything.
+//! A queue of jobs that are executed in batches by the threads that bring them: group commit.
 //!
-//! A thread that has brought jobs has to lead when a batch is due and a connection is free: it takes what is queued, does it as one
-//! batch, gives the connection back, reports on each job, and does the same again if another batch is due by then. Otherwise the
-//! jobs are left to those who lead or reply, and the thread goes its way. So no thread ever waits for another's result, and
-//! the database does not wait for answers to be sent. The lane knows nothing of what a job or a connection is.
+//! After it has queued jobs a thread calls [`try_lead`](BatchQueue::try_lead). If a batch is ready and the source has a
+//! connection left, it becomes the leader: it executes one batch, returns the connection, and replies to each job. Otherwise
+//! the current leaders see to the jobs: after each batch they try to lead again. So no thread waits for the result of
+//! another one, and the database does not wait while replies are sent. The queue does not know what a job or a connection is.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
-use crate::metrics::{BatchQueueMetrics, METRICS};
+use crate::metrics::BatchQueueMetrics;
 
-/// What a lane does with its batches.
+/// Executes the batches of a queue.
 pub trait BatchProcessor {
-    /// What is queued. A job carries its own way to reply its result.
+    /// What is queued. A job carries its own way to reply.
     type Job;
-    /// What a leader needs while it leads; a lane has as many leaders as connections.
+    /// What a leader needs to execute a batch.
     type Connection;
-
-    /// A batch that is done and not reported on yet.
+    /// A batch that is executed and not replied to yet.
     type Outcome;
 
-    /// Does a batch, of which the first job has `waited` so long.
+    /// Executes a batch, whose first job has `waited` so long. May block.
     fn execute(
         &self,
         connection: &mut Self::Connection,
@@ -32,69 +31,83 @@ pub trait BatchProcessor {
         waited: Duration,
     ) -> (Self::Outcome, BackendState);
 
-    /// Reports on each job of a batch. Its connection may serve the next batch meanwhile.
-    fn reply(&self, done: Self::Outcome);
+    /// Replies to each job of a batch. The connection may serve the next batch meanwhile.
+    fn reply(&self, outcome: Self::Outcome);
 
-    /// Reports to jobs that will not be tried.
-    fn reject(&self, jobs: Vec<Self::Job>, why: RejectReason);
+    /// Replies to jobs that will not be executed.
+    fn reject(&self, jobs: Vec<Self::Job>, reason: RejectReason);
 }
 
-/// What a batch says about the jobs behind it.
+/// Where leaders get their connections, which several queues may share. A connection is returned when it is dropped.
+pub trait Source {
+    /// A connection.
+    type Connection;
+
+    /// A connection, if one is left.
+    fn try_acquire(&self) -> Option<Self::Connection>;
+
+    /// Whether a connection is left.
+    fn is_available(&self) -> bool;
+}
+
+/// What a batch says about the jobs that are queued after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendState {
-    /// The next batch has every chance.
+    /// The next batch may succeed.
     Up,
-    /// What the lane depends on is gone or does not answer: whoever is queued by now is turned away, so that nobody
-    /// waits for the same time-out twice.
+    /// The backend is gone or does not respond: queued jobs are rejected, so that none waits for the same time-out.
     Down,
 }
 
 impl BackendState {
-    /// The verdict after a failure that is an outage, or is not.
+    /// `Down` after a failure that is an outage.
     pub fn outage_if(outage: bool) -> BackendState {
         if outage { BackendState::Down } else { BackendState::Up }
     }
 }
 
-/// Why a job is not tried.
+/// Why a job is not executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectReason {
-    /// A batch before it met an [`BackendState::Down`].
+    /// A batch before it found the backend [`BackendState::Down`].
     BackendDown,
-    /// It has waited too long.
+    /// It has waited longer than [`Limits::max_queue_wait`].
     QueueTimeout,
 }
 
-/// How much a lane takes.
+/// How much a queue takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Jobs that may wait; the lane is full beyond it.
+    /// Jobs that may wait.
     pub queue_jobs: usize,
-    /// Bytes of all waiting jobs together; the lane is full beyond it.
+    /// Bytes of all waiting jobs together.
     pub queue_bytes: usize,
     /// Jobs in one batch.
     pub batch_jobs: usize,
     /// Bytes in one batch; a single job may be larger.
     pub batch_bytes: usize,
-    /// What a job may wait for its turn. Beyond it, its client has given up, or is better told than kept waiting.
+    /// How long a job may wait for its batch to begin.
     pub max_queue_wait: Duration,
+    /// Batches that may be executed at the same time.
+    pub leaders: usize,
 }
 
-/// The queue, its limits and its free connections.
-pub struct BatchQueue<W: BatchProcessor> {
-    work: W,
+/// The queue.
+pub struct BatchQueue<P: BatchProcessor, S> {
+    processor: P,
+    source: S,
     limits: Limits,
     metrics: BatchQueueMetrics,
-    state: Mutex<State<W>>,
+    state: Mutex<State<P::Job>>,
 }
 
-struct State<W: BatchProcessor> {
-    queue: VecDeque<Queued<W::Job>>,
+struct State<J> {
+    queue: VecDeque<Queued<J>>,
     bytes: usize,
-    connections: Vec<W::Connection>,
-    /// Jobs that are done and being reported on.
+    leaders: usize,
+    /// Jobs that are executed and not replied to yet.
     replying: usize,
-    /// How long the last batches took, the longer ones for a while; not known before the first one and after a failure.
+    /// How long the last batches took; the longest decays by half with each. Unknown at first and after a failure.
     duration_estimate: Option<Duration>,
 }
 
@@ -102,8 +115,8 @@ struct State<W: BatchProcessor> {
 struct Batch<J> {
     /// Jobs that have waited too long.
     late: Vec<J>,
-    batch: Vec<J>,
-    /// How long the first of the batch has waited.
+    jobs: Vec<J>,
+    /// How long the first of the jobs has waited.
     waited: Duration,
 }
 
@@ -113,76 +126,77 @@ struct Queued<J> {
     since: Instant,
 }
 
-/// The duty to do what was queued, as one batch.
+/// The duty to execute a batch.
 #[must_use]
-pub struct Leader<'a, W: BatchProcessor> {
-    lane: &'a BatchQueue<W>,
-    connection: W::Connection,
-    taken: Batch<W::Job>,
+pub struct Leader<'a, P: BatchProcessor, S> {
+    queue: &'a BatchQueue<P, S>,
+    connection: P::Connection,
+    batch: Batch<P::Job>,
     expected: Duration,
 }
 
-/// A batch that is done, and not reported on yet.
+/// A batch that is executed and not replied to yet.
 #[must_use]
-pub struct Executed<'a, W: BatchProcessor> {
-    lane: &'a BatchQueue<W>,
+pub struct Executed<'a, P: BatchProcessor, S> {
+    queue: &'a BatchQueue<P, S>,
     jobs: usize,
-    result: Option<W::Outcome>,
-    /// Jobs that waited behind it in vain.
-    abandoned: Vec<W::Job>,
+    outcome: Option<P::Outcome>,
+    /// Jobs that were queued when the batch found the backend down.
+    rejected: Vec<P::Job>,
 }
 
-impl<'a, W: BatchProcessor> Leader<'a, W> {
-    /// How long the batch may take, from how long the last ones did.
+impl<'a, P: BatchProcessor, S: Source<Connection = P::Connection>> Leader<'a, P, S> {
+    /// How long the batch will take, judged by the last ones.
     pub fn expected(&self) -> Duration {
         self.expected
     }
 
-    /// Does the batch, which may block, and gives the connection back.
-    pub fn execute(self) -> Executed<'a, W> {
-        let Leader { lane, mut connection, taken, .. } = self;
+    /// Jobs of the batch.
+    pub fn jobs(&self) -> usize {
+        self.batch.jobs.len()
+    }
+
+    /// Executes the batch, which may block, and returns the connection.
+    pub fn execute(self) -> Executed<'a, P, S> {
+        let Leader { queue, mut connection, batch, .. } = self;
         let start = Instant::now();
-        let jobs = taken.batch.len();
-        // A panic ends one batch, whose jobs reply it as they are dropped; the lane and the thread go on.
-        let (result, verdict) =
-            catch_unwind(AssertUnwindSafe(|| lane.execute(&mut connection, taken))).unwrap_or_default().unzip();
-        Executed { lane, jobs, result, abandoned: lane.finish(connection, jobs, verdict, start.elapsed()) }
+        let jobs = batch.jobs.len();
+        // A panic costs one batch, whose jobs reply as they are dropped; the queue and the thread go on.
+        let executed = catch_unwind(AssertUnwindSafe(|| queue.execute(&mut connection, batch)));
+        let (outcome, state) = executed.unwrap_or_default().unzip();
+        drop(connection);
+        Executed { queue, jobs, outcome, rejected: queue.finish(jobs, state, start.elapsed()) }
     }
 }
 
-impl<'a, W: BatchProcessor> Executed<'a, W> {
-    /// Reports on each job. Then this thread has to lead again, if another batch is due.
-    pub fn reply(self) -> Option<Leader<'a, W>> {
-        let Executed { lane, jobs, result, abandoned } = self;
-        drop(catch_unwind(AssertUnwindSafe(|| result.map(|result| lane.work.reply(result)))));
-        let reject = || lane.reject(abandoned, RejectReason::BackendDown, &lane.metrics.backend_down);
+impl<P: BatchProcessor, S> Executed<'_, P, S> {
+    /// Replies to each job. Afterwards this thread must try to lead again, in all queues that share the source.
+    pub fn reply(self) {
+        let Executed { queue, jobs, outcome, rejected } = self;
+        drop(catch_unwind(AssertUnwindSafe(|| outcome.map(|outcome| queue.processor.reply(outcome)))));
+        let reject = || queue.reject(rejected, RejectReason::BackendDown, &queue.metrics.backend_down);
         drop(catch_unwind(AssertUnwindSafe(reject)));
-        lane.lock().replying -= jobs;
-        lane.try_lead()
+        queue.lock().replying -= jobs;
     }
 }
 
-impl<W: BatchProcessor> BatchQueue<W> {
-    /// A lane called `name` with one leader at most for each of `connections`.
-    pub fn new(name: &'static str, work: W, connections: Vec<W::Connection>, limits: Limits) -> BatchQueue<W> {
-        let state =
-            Mutex::new(State { queue: VecDeque::new(), bytes: 0, connections, replying: 0, duration_estimate: None });
-        BatchQueue { work, limits, metrics: METRICS.batch_queue(name), state }
+impl<P: BatchProcessor, S: Source<Connection = P::Connection>> BatchQueue<P, S> {
+    /// A queue whose leaders take their connections from `source`.
+    pub fn new(processor: P, source: S, limits: Limits, metrics: BatchQueueMetrics) -> BatchQueue<P, S> {
+        let state = State { queue: VecDeque::new(), bytes: 0, leaders: 0, replying: 0, duration_estimate: None };
+        metrics.waiting_jobs_limit.set(limits.queue_jobs as i64);
+        BatchQueue { processor, source, limits, metrics, state: Mutex::new(state) }
     }
 
-    /// What this lane does with its jobs.
-    pub fn work(&self) -> &W {
-        &self.work
-    }
-
-    /// Queues `job`, or gives it back when the lane is full. Who has brought jobs, as many as there were, has to ask what is
-    /// [`try_lead`](BatchQueue::try_lead), and then the free connections do them; so a batch for each of these has room however small the queue is.
-    pub fn push(&self, job: W::Job, bytes: usize) -> Result<(), W::Job> {
+    /// Queues `job`, or returns it when the queue is full. The caller must call [`try_lead`](BatchQueue::try_lead) afterwards.
+    /// The limits are raised to one batch for each free leader, so that a small queue never leaves a leader idle.
+    pub fn push(&self, job: P::Job, bytes: usize) -> Result<(), P::Job> {
         let mut state = self.lock();
-        let Limits { queue_jobs, queue_bytes, batch_jobs, batch_bytes, .. } = self.limits;
-        let most_jobs = queue_jobs.max(batch_jobs.saturating_mul(state.connections.len()));
-        let most_bytes = queue_bytes.max(batch_bytes.saturating_mul(state.connections.len()));
-        if state.queue.len() >= most_jobs || state.bytes + bytes > most_bytes {
+        let Limits { queue_jobs, queue_bytes, batch_jobs, batch_bytes, leaders, .. } = self.limits;
+        let free = leaders - state.leaders;
+        let max_jobs = queue_jobs.max(batch_jobs.saturating_mul(free));
+        let max_bytes = queue_bytes.max(batch_bytes.saturating_mul(free));
+        if state.queue.len() >= max_jobs || state.bytes + bytes > max_bytes {
             self.metrics.full.inc();
             return Err(job);
         }
@@ -192,105 +206,105 @@ impl<W: BatchProcessor> BatchQueue<W> {
         Ok(())
     }
 
-    /// The duty to lead the batch that is due, when a connection is free. Otherwise those who lead or reply see to the jobs.
-    pub fn try_lead(&self) -> Option<Leader<'_, W>> {
+    /// The duty to execute the next batch, if one is ready and a connection is left.
+    pub fn try_lead(&self) -> Option<Leader<'_, P, S>> {
         let mut state = self.lock();
-        let connection = if state.has_ready_batch(&self.limits) { state.connections.pop()? } else { return None };
-        let late = state.take_older_than(self.limits.max_queue_wait);
-        let waited = state.queue.front().map_or(Duration::ZERO, |first| first.since.elapsed());
-        let batch = state.take(self.limits.batch_jobs, self.limits.batch_bytes);
-        self.metrics.waiting_jobs.set(state.queue.len() as i64);
-        let expected = state.duration_estimate.unwrap_or(Duration::MAX);
-        Some(Leader { lane: self, connection, taken: Batch { late, batch, waited }, expected })
-    }
-
-    /// Whether a batch is due and a connection is free.
-    pub fn has_ready_batch(&self) -> bool {
-        let state = self.lock();
-        state.has_ready_batch(&self.limits) && !state.connections.is_empty()
-    }
-
-    fn execute(&self, connection: &mut W::Connection, taken: Batch<W::Job>) -> Option<(W::Outcome, BackendState)> {
-        self.reject(taken.late, RejectReason::QueueTimeout, &self.metrics.queue_timeout);
-        if taken.batch.is_empty() {
+        if !state.has_ready_batch(&self.limits) {
             return None;
         }
-        self.metrics.batch_jobs.observe(taken.batch.len() as f64);
-        Some(self.work.execute(connection, taken.batch, taken.waited))
+        let connection = self.source.try_acquire()?;
+        state.leaders += 1;
+        let late = state.take_older_than(self.limits.max_queue_wait);
+        let waited = state.queue.front().map_or(Duration::ZERO, |first| first.since.elapsed());
+        let jobs = state.take(self.limits.batch_jobs, self.limits.batch_bytes);
+        self.metrics.waiting_jobs.set(state.queue.len() as i64);
+        let expected = state.duration_estimate.unwrap_or(Duration::MAX);
+        Some(Leader { queue: self, connection, batch: Batch { late, jobs, waited }, expected })
     }
 
-    /// Ends the use of the connection by a batch of so many jobs, which are reported on next. Gives the jobs that are given up.
-    fn finish(
-        &self,
-        connection: W::Connection,
-        jobs: usize,
-        verdict: Option<BackendState>,
-        took: Duration,
-    ) -> Vec<W::Job> {
+    /// Whether [`try_lead`](BatchQueue::try_lead) would make the caller a leader.
+    pub fn has_ready_batch(&self) -> bool {
+        self.lock().has_ready_batch(&self.limits) && self.source.is_available()
+    }
+}
+
+impl<P: BatchProcessor, S> BatchQueue<P, S> {
+    fn execute(&self, connection: &mut P::Connection, batch: Batch<P::Job>) -> Option<(P::Outcome, BackendState)> {
+        self.reject(batch.late, RejectReason::QueueTimeout, &self.metrics.queue_timeout);
+        if batch.jobs.is_empty() {
+            return None;
+        }
+        self.metrics.batch_jobs.observe(batch.jobs.len() as f64);
+        Some(self.processor.execute(connection, batch.jobs, batch.waited))
+    }
+
+    /// Ends the execution of a batch of so many jobs, which are replied to next. Returns the jobs that must be rejected.
+    fn finish(&self, jobs: usize, backend: Option<BackendState>, took: Duration) -> Vec<P::Job> {
         let mut state = self.lock();
-        state.connections.push(connection);
+        state.leaders -= 1;
         state.replying += jobs;
-        let (duration_estimate, abandoned) = match verdict {
+        let (duration_estimate, rejected) = match backend {
             Some(BackendState::Down) => (None, state.take(usize::MAX, usize::MAX)),
             Some(BackendState::Up) => (Some(took.max(state.duration_estimate.unwrap_or_default() / 2)), Vec::new()),
-            // Nobody was left to do anything for.
+            // All jobs were late, which says nothing of the backend.
             None if jobs == 0 => (state.duration_estimate, Vec::new()),
             None => (None, Vec::new()),
         };
         state.duration_estimate = duration_estimate;
         self.metrics.waiting_jobs.set(state.queue.len() as i64);
-        abandoned
+        rejected
     }
 
-    fn reject(&self, jobs: Vec<W::Job>, why: RejectReason, counter: &IntCounter) {
+    fn reject(&self, jobs: Vec<P::Job>, reason: RejectReason, counter: &IntCounter) {
         if !jobs.is_empty() {
             counter.inc_by(jobs.len() as u64);
-            self.work.reject(jobs, why);
+            self.processor.reject(jobs, reason);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State<W>> {
-        // No user code runs under this lock, so a poisoned state is a whole one.
+    fn lock(&self) -> MutexGuard<'_, State<P::Job>> {
+        // No code of a processor runs under this lock, so a panic leaves the state whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<W: BatchProcessor> State<W> {
-    /// Whether another batch is due. While one is reported on, those who hear of it push_and_lead the next jobs: it is due when as
-    /// many wait, or when the queue gets full. Whoever has reported asks again, so no job is left behind.
+impl<J> State<J> {
+    /// Whether the next batch may begin. While replies are sent, the clients that received them send their next requests. So
+    /// wait until as many jobs are queued as replies are outstanding, or the queue is half full. The replying thread checks
+    /// again when it is done, so no job is forgotten.
     fn has_ready_batch(&self, limits: &Limits) -> bool {
         let enough = self.replying.min(limits.batch_jobs).min(limits.queue_jobs).max(1);
         let is_heavy = self.bytes >= limits.batch_bytes.min(limits.queue_bytes / 2);
-        self.queue.len() >= enough || is_heavy && !self.queue.is_empty()
+        self.leaders < limits.leaders && (self.queue.len() >= enough || is_heavy && !self.queue.is_empty())
     }
 
-    fn take(&mut self, max_jobs: usize, max_bytes: usize) -> Vec<W::Job> {
+    fn take(&mut self, max_jobs: usize, max_bytes: usize) -> Vec<J> {
         let (mut jobs, mut bytes) = (0, 0usize);
-        for waiting in self.queue.iter().take(max_jobs) {
-            if jobs > 0 && bytes.saturating_add(waiting.bytes) > max_bytes {
+        for queued in self.queue.iter().take(max_jobs) {
+            if jobs > 0 && bytes.saturating_add(queued.bytes) > max_bytes {
                 break;
             }
-            bytes += waiting.bytes;
+            bytes += queued.bytes;
             jobs += 1;
         }
         self.take_first(jobs)
     }
 
-    /// They are in the order in which they came.
-    fn take_older_than(&mut self, max_queue_wait: Duration) -> Vec<W::Job> {
-        self.take_first(self.queue.partition_point(|waiting| waiting.since.elapsed() > max_queue_wait))
+    fn take_older_than(&mut self, max_age: Duration) -> Vec<J> {
+        self.take_first(self.queue.partition_point(|queued| queued.since.elapsed() > max_age))
     }
 
-    fn take_first(&mut self, jobs: usize) -> Vec<W::Job> {
+    fn take_first(&mut self, jobs: usize) -> Vec<J> {
         let taken = self.queue.drain(..jobs);
         let bytes = &mut self.bytes;
-        taken.inspect(|waiting| *bytes -= waiting.bytes).map(|waiting| waiting.job).collect()
+        taken.inspect(|queued| *bytes -= queued.bytes).map(|queued| queued.job).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::METRICS;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::sync::{Arc, Barrier};
     use std::thread;
@@ -300,7 +314,7 @@ mod tests {
         batches: Mutex<Sender<Vec<u32>>>,
         rejected: Mutex<Sender<(RejectReason, Vec<u32>)>>,
         gate: Arc<Barrier>,
-        verdict: BackendState,
+        backend: BackendState,
     }
 
     impl BatchProcessor for Recorder {
@@ -314,7 +328,7 @@ mod tests {
             }
             self.batches.lock().unwrap().send(batch.clone()).unwrap();
             self.stop_at_gate(batch.contains(&0));
-            (batch, self.verdict)
+            (batch, self.backend)
         }
 
         fn reply(&self, done: Vec<u32>) {
@@ -338,23 +352,39 @@ mod tests {
         }
     }
 
+    /// Always has a connection left.
+    struct Unlimited;
+
+    impl Source for Unlimited {
+        type Connection = ();
+
+        fn try_acquire(&self) -> Option<()> {
+            Some(())
+        }
+
+        fn is_available(&self) -> bool {
+            true
+        }
+    }
+
     struct Set {
-        lane: Arc<BatchQueue<Recorder>>,
+        queue: Arc<BatchQueue<Recorder, Unlimited>>,
         batches: Receiver<Vec<u32>>,
         rejected: Receiver<(RejectReason, Vec<u32>)>,
         gate: Arc<Barrier>,
     }
 
-    fn lane(limits: Limits, verdict: BackendState) -> Set {
-        let ((to_batches, batches), (to_turned, rejected)) = (channel(), channel());
+    fn queue(limits: Limits, backend: BackendState) -> Set {
+        let ((to_batches, batches), (to_rejected, rejected)) = (channel(), channel());
         let gate = Arc::new(Barrier::new(2));
-        let work = Recorder {
+        let recorder = Recorder {
             batches: Mutex::new(to_batches),
-            rejected: Mutex::new(to_turned),
+            rejected: Mutex::new(to_rejected),
             gate: Arc::clone(&gate),
-            verdict,
+            backend,
         };
-        Set { lane: Arc::new(BatchQueue::new("test", work, vec![()], limits)), batches, rejected, gate }
+        let queue = BatchQueue::new(recorder, Unlimited, limits, METRICS.batch_queue("test"));
+        Set { queue: Arc::new(queue), batches, rejected, gate }
     }
 
     const LIMITS: Limits = Limits {
@@ -363,15 +393,15 @@ mod tests {
         batch_jobs: 3,
         batch_bytes: 50,
         max_queue_wait: Duration::from_secs(60),
+        leaders: 1,
     };
 
-    impl BatchQueue<Recorder> {
-        /// Enters, and leads when it has to.
+    impl BatchQueue<Recorder, Unlimited> {
+        /// Queues a job, and leads as long as a batch is ready.
         fn push_and_lead(&self, job: u32, bytes: usize) -> Result<(), u32> {
             self.push(job, bytes)?;
-            let mut due = self.try_lead();
-            while let Some(lead) = due {
-                due = lead.execute().reply();
+            while let Some(leader) = self.try_lead() {
+                leader.execute().reply();
             }
             Ok(())
         }
@@ -384,8 +414,8 @@ mod tests {
 
     /// Lets one thread lead `job`, runs `meanwhile` while it stops at the gate, and lets it go on.
     fn while_at_gate(set: &Set, job: u32, meanwhile: impl FnOnce()) {
-        let lane = Arc::clone(&set.lane);
-        let leader = thread::spawn(move || lane.push_and_lead(job, 1));
+        let queue = Arc::clone(&set.queue);
+        let leader = thread::spawn(move || queue.push_and_lead(job, 1));
         set.gate.wait();
         meanwhile();
         set.gate.wait();
@@ -394,17 +424,17 @@ mod tests {
 
     #[test]
     fn jobs_that_arrive_while_a_batch_runs_share_the_next_one() {
-        let set = lane(LIMITS, BackendState::Up);
-        while_leading(&set, || (1..=4).for_each(|job| set.lane.push_and_lead(job, 1).unwrap()));
+        let set = queue(LIMITS, BackendState::Up);
+        while_leading(&set, || (1..=4).for_each(|job| set.queue.push_and_lead(job, 1).unwrap()));
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![1, 2, 3], vec![4]]);
     }
 
     #[test]
     fn the_next_batch_begins_while_one_is_reported_on() {
-        let set = lane(LIMITS, BackendState::Up);
+        let set = queue(LIMITS, BackendState::Up);
         while_at_gate(&set, 100, || {
             assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![100]]);
-            set.lane.push_and_lead(1, 1).unwrap();
+            set.queue.push_and_lead(1, 1).unwrap();
             assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![1]]);
         });
     }
@@ -416,15 +446,15 @@ mod tests {
             (vec![(1, 1), (2, 1)], vec![vec![1, 2]], vec![]),
             (vec![(1, LIMITS.batch_bytes)], vec![vec![1]], vec![]),
         ] {
-            let set = lane(LIMITS, BackendState::Up);
-            let lane = Arc::clone(&set.lane);
-            let leader = thread::spawn(move || lane.push_and_lead(0, 1));
+            let set = queue(LIMITS, BackendState::Up);
+            let queue = Arc::clone(&set.queue);
+            let leader = thread::spawn(move || queue.push_and_lead(0, 1));
             set.gate.wait();
-            [100, 50].into_iter().for_each(|job| set.lane.push_and_lead(job, 1).unwrap());
+            [100, 50].into_iter().for_each(|job| set.queue.push_and_lead(job, 1).unwrap());
             set.gate.wait();
             set.gate.wait();
             assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![100, 50]]);
-            others.into_iter().for_each(|(job, bytes)| set.lane.push_and_lead(job, bytes).unwrap());
+            others.into_iter().for_each(|(job, bytes)| set.queue.push_and_lead(job, bytes).unwrap());
             assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), done_meanwhile);
             set.gate.wait();
             leader.join().unwrap().unwrap();
@@ -433,55 +463,53 @@ mod tests {
     }
 
     #[test]
-    fn a_full_lane_gives_the_job_back() {
-        let set = lane(LIMITS, BackendState::Up);
+    fn a_full_queue_returns_the_job() {
+        let set = queue(LIMITS, BackendState::Up);
         while_leading(&set, || {
-            (1..=5).for_each(|job| set.lane.push_and_lead(job, 1).unwrap());
-            assert_eq!(set.lane.push_and_lead(6, 1), Err(6));
+            (1..=5).for_each(|job| set.queue.push_and_lead(job, 1).unwrap());
+            assert_eq!(set.queue.push_and_lead(6, 1), Err(6));
         });
-        let set = lane(LIMITS, BackendState::Up);
+        let set = queue(LIMITS, BackendState::Up);
         while_leading(&set, || {
-            set.lane.push_and_lead(1, 90).unwrap();
-            assert_eq!(set.lane.push_and_lead(2, 11), Err(2));
-            set.lane.push_and_lead(3, 10).unwrap();
+            set.queue.push_and_lead(1, 90).unwrap();
+            assert_eq!(set.queue.push_and_lead(2, 11), Err(2));
+            set.queue.push_and_lead(3, 10).unwrap();
         });
-        while_leading(&set, || assert_eq!(set.lane.push_and_lead(4, 100), Ok(()), "what was done no longer counts"));
+        while_leading(&set, || assert_eq!(set.queue.push_and_lead(4, 100), Ok(()), "what was done no longer counts"));
     }
 
     #[test]
-    fn a_lane_with_a_free_seat_has_room_for_a_batch_however_small_its_queue_is() {
-        let set = lane(Limits { queue_jobs: 1, queue_bytes: 1, ..LIMITS }, BackendState::Up);
-        (1..=2).for_each(|job| set.lane.push(job, 20).unwrap());
-        assert_eq!(set.lane.push(3, 20), Err(3), "more bytes than a batch has");
-        set.lane.push(3, 10).unwrap();
-        assert_eq!(set.lane.push(4, 0), Err(4), "more jobs than a batch has");
-        set.lane.push_and_lead(5, 0).unwrap_err();
-        let mut due = set.lane.try_lead();
-        assert!(set.lane.try_lead().is_none(), "it is led once");
-        while let Some(lead) = due {
-            due = lead.execute().reply();
-        }
+    fn a_queue_with_a_free_leader_has_room_for_a_batch_however_small_its_limits_are() {
+        let set = queue(Limits { queue_jobs: 1, queue_bytes: 1, ..LIMITS }, BackendState::Up);
+        (1..=2).for_each(|job| set.queue.push(job, 20).unwrap());
+        assert_eq!(set.queue.push(3, 20), Err(3), "more bytes than a batch has");
+        set.queue.push(3, 10).unwrap();
+        assert_eq!(set.queue.push(4, 0), Err(4), "more jobs than a batch has");
+        set.queue.push_and_lead(5, 0).unwrap_err();
+        let leader = set.queue.try_lead().unwrap();
+        assert!(set.queue.try_lead().is_none(), "it is led once");
+        leader.execute().reply();
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![1, 2, 3]]);
     }
 
     #[test]
     fn what_one_leader_has_taken_is_due_for_no_other() {
-        let set = lane(LIMITS, BackendState::Up);
-        set.lane.lock().connections.push(());
-        set.lane.push(1, 1).unwrap();
-        let lead = set.lane.try_lead().unwrap();
-        assert!(!set.lane.has_ready_batch() && set.lane.try_lead().is_none());
-        assert!(lead.execute().reply().is_none());
+        let set = queue(LIMITS, BackendState::Up);
+        set.queue.push(1, 1).unwrap();
+        let leader = set.queue.try_lead().unwrap();
+        assert!(!set.queue.has_ready_batch() && set.queue.try_lead().is_none());
+        leader.execute().reply();
+        assert!(set.queue.try_lead().is_none());
     }
 
     #[test]
     fn the_next_batch_is_expected_to_last_as_long_as_the_last_ones() {
-        let set = lane(LIMITS, BackendState::Up);
+        let set = queue(LIMITS, BackendState::Up);
         let expected = |job| {
-            set.lane.push(job, 1).unwrap();
-            let lead = set.lane.try_lead().unwrap();
-            let expected = lead.expected();
-            assert!(lead.execute().reply().is_none());
+            set.queue.push(job, 1).unwrap();
+            let leader = set.queue.try_lead().unwrap();
+            let expected = leader.expected();
+            leader.execute().reply();
             expected
         };
         assert_eq!(expected(1), Duration::MAX, "nothing is known yet");
@@ -494,22 +522,22 @@ mod tests {
 
     #[test]
     fn a_batch_ends_at_its_bytes_but_takes_one_job_of_any_size() {
-        let set = lane(LIMITS, BackendState::Up);
+        let set = queue(LIMITS, BackendState::Up);
         while_leading(&set, || {
-            set.lane.push_and_lead(1, 60).unwrap();
-            set.lane.push_and_lead(2, 20).unwrap();
-            set.lane.push_and_lead(3, 20).unwrap();
+            set.queue.push_and_lead(1, 60).unwrap();
+            set.queue.push_and_lead(2, 20).unwrap();
+            set.queue.push_and_lead(3, 20).unwrap();
         });
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![1], vec![2, 3]]);
     }
 
     #[test]
     fn an_outage_turns_away_whoever_is_queued_by_then() {
-        let set = lane(LIMITS, BackendState::Down);
-        while_leading(&set, || (1..=4).for_each(|job| set.lane.push_and_lead(job, 1).unwrap()));
+        let set = queue(LIMITS, BackendState::Down);
+        while_leading(&set, || (1..=4).for_each(|job| set.queue.push_and_lead(job, 1).unwrap()));
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0]]);
         assert_eq!(set.rejected.try_iter().collect::<Vec<_>>(), [(RejectReason::BackendDown, vec![1, 2, 3, 4])]);
-        set.lane.push_and_lead(5, 1).unwrap();
+        set.queue.push_and_lead(5, 1).unwrap();
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![5]], "the next one is tried again");
         assert_eq!(set.rejected.try_iter().count(), 0, "and when nobody waits, nobody is turned away");
     }
@@ -517,25 +545,25 @@ mod tests {
     #[test]
     fn a_job_that_waited_too_long_is_turned_away_and_the_others_are_done() {
         const MAX_QUEUE_WAIT: Duration = Duration::from_secs(20);
-        let set = lane(Limits { max_queue_wait: MAX_QUEUE_WAIT, ..LIMITS }, BackendState::Up);
+        let set = queue(Limits { max_queue_wait: MAX_QUEUE_WAIT, ..LIMITS }, BackendState::Up);
         while_leading(&set, || {
-            (1..=2).for_each(|job| set.lane.push_and_lead(job, 1).unwrap());
-            let mut state = set.lane.lock();
+            (1..=2).for_each(|job| set.queue.push_and_lead(job, 1).unwrap());
+            let mut state = set.queue.lock();
             // As if that had been a while ago.
             state.queue.iter_mut().for_each(|waiting| waiting.since -= MAX_QUEUE_WAIT);
             drop(state);
-            (3..=4).for_each(|job| set.lane.push_and_lead(job, 1).unwrap());
+            (3..=4).for_each(|job| set.queue.push_and_lead(job, 1).unwrap());
         });
         assert_eq!(set.rejected.try_iter().collect::<Vec<_>>(), [(RejectReason::QueueTimeout, vec![1, 2])]);
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0], vec![3, 4]]);
     }
 
     #[test]
-    fn a_panic_costs_one_batch_and_not_the_lane() {
-        let set = lane(LIMITS, BackendState::Up);
-        set.lane.push_and_lead(666, 1).unwrap();
-        set.lane.push_and_lead(667, 1).unwrap();
-        set.lane.push_and_lead(1, 1).unwrap();
+    fn a_panic_costs_one_batch_and_not_the_queue() {
+        let set = queue(LIMITS, BackendState::Up);
+        set.queue.push_and_lead(666, 1).unwrap();
+        set.queue.push_and_lead(667, 1).unwrap();
+        set.queue.push_and_lead(1, 1).unwrap();
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![667], vec![1]]);
     }
 }

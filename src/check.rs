@@ -1,5 +1,5 @@
 //! `twotier check`, which says in words what is wrong with the settings or the database, and `twotier healthcheck`,
-//! which asks the local server.
+//! which asks the local server. Changes nothing.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -7,13 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::store::schema::{Grants, SchemaState, Step};
-use crate::store::{Client, Error, Servers, Timeouts};
+use crate::store::schema::{SchemaState, Table};
+use crate::store::{Client, Database, Error, Servers, Timeouts};
 
-/// How long the local server may take to connect, and for each part of its answer.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// What the service needs once the table is there.
-const RIGHTS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+/// How long the local server may take to connect, and for each part of its response.
+const HEALTH_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Asks the server at `listening` for `path`; an error says why it is not healthy.
 pub fn health(listening: SocketAddr, path: &str) -> Result<(), String> {
@@ -24,22 +22,50 @@ pub fn health(listening: SocketAddr, path: &str) -> Result<(), String> {
     };
     let address = SocketAddr::new(local, listening.port());
     let ask = || {
-        let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        let mut socket = TcpStream::connect_timeout(&address, HEALTH_TIMEOUT)?;
+        socket.set_read_timeout(Some(HEALTH_TIMEOUT))?;
+        socket.set_write_timeout(Some(HEALTH_TIMEOUT))?;
         write!(socket, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-        let mut answer = String::new();
-        socket.take(16 * 1024).read_to_string(&mut answer)?;
-        Ok::<_, io::Error>(answer)
+        let mut response = String::new();
+        socket.take(16 * 1024).read_to_string(&mut response)?;
+        Ok::<_, io::Error>(response)
     };
-    let answer = ask().map_err(|e| format!("{address}: {e}"))?;
-    match answer.split_ascii_whitespace().nth(1) {
+    let response = ask().map_err(|e| format!("{address}: {e}"))?;
+    match response.split_ascii_whitespace().nth(1) {
         Some("200") => Ok(()),
-        Some(_) | None => Err(answer.lines().last().unwrap_or("no answer").to_owned()),
+        Some(_) | None => Err(response.lines().last().unwrap_or("no response").to_owned()),
+    }
+}
+
+/// What the check prints, line by line; its end is the first finding that prevents the service from working.
+struct Report<'a, W: Write> {
+    out: &'a mut W,
+}
+
+/// Why a check ended early.
+enum Stop {
+    /// This is wrong.
+    Finding(String),
+    /// The report can't be written.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Io(error)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Finding(error.to_string())
     }
 }
 
 /// Prints the settings and tries the database, step by step. False when something is wrong.
+///
+/// # Errors
+/// When the report can't be written.
 pub fn run(config: &Config, out: &mut impl Write) -> io::Result<bool> {
     for (name, value) in &config.shown {
         writeln!(out, "{name}={value}")?;
@@ -48,114 +74,112 @@ pub fn run(config: &Config, out: &mut impl Write) -> io::Result<bool> {
         writeln!(out, "note: {note}")?;
     }
     writeln!(out)?;
-    let servers = Arc::new(Servers::new(config.hosts.clone(), config.account.clone()));
-    match database(config, &servers, out)? {
+    let mut report = Report { out };
+    match report.database(config) {
         Ok(()) => {
-            writeln!(out, "all is well")?;
+            writeln!(report.out, "OK")?;
             Ok(true)
         }
-        Err(words) => {
-            writeln!(out, "wrong: {words}")?;
+        Err(Stop::Finding(finding)) => {
+            writeln!(report.out, "wrong: {finding}")?;
             Ok(false)
         }
+        Err(Stop::Io(error)) => Err(error),
     }
 }
 
-fn database(config: &Config, servers: &Arc<Servers>, out: &mut impl Write) -> io::Result<Result<(), String>> {
-    let mut say = |what: &str, words: &str| writeln!(out, "{what:<13} {words}");
-    if let Err(error) = servers.resolve() {
-        return Ok(Err(error.to_string()));
+impl<W: Write> Report<'_, W> {
+    fn say(&mut self, subject: &str, words: &str) -> io::Result<()> {
+        writeln!(self.out, "{subject:<13} {words}")
     }
-    say("names", &servers.addresses().join(", "))?;
-    if !servers.listens(config.db_timeout) {
-        let words = "none of these addresses takes connections: is the database up? Look at MYSQL_HOST and MYSQL_PORT";
-        return Ok(Err(words.to_owned()));
-    }
-    say("connection", "taken")?;
-    say("encryption", config.account.encryption.describe())?;
-    let timeouts = Timeouts { connect: config.db_timeout, statement: Some(config.db_timeout) };
-    let mut client = Client::new(Arc::clone(servers), timeouts);
-    let version = match client.version() {
-        Ok(version) => version,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    say("login", &format!("as {}, to the database {}", config.account.user, config.account.database))?;
-    say("server", &version.text)?;
-    if !version.supported {
-        return Ok(Err("the server is too old: it has to be MySQL 8.0.13 or MariaDB 10.5, or newer".to_owned()));
-    }
-    let (shape, grants) = match look(&mut client) {
-        Ok(found) => found,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let needs_change = match shape {
-        SchemaState::Current => say("table", "as it should be, utf8mb4").map(|()| false)?,
-        SchemaState::Missing => say("table", "missing; it will be created at the start").map(|()| true)?,
-        SchemaState::Needs(Step::Convert) => {
-            say("table", "not utf8mb4 yet; it will be converted at the start").map(|()| true)?
+
+    fn database(&mut self, config: &Config) -> Result<(), Stop> {
+        let timeouts = Timeouts { connect: config.db_timeout, statement: config.db_timeout };
+        // One connection is enough, and the plan of the database may allow no more.
+        let servers = Arc::new(Servers::new(config.hosts.clone(), config.account.clone(), 1));
+        servers.resolve().map_err(|error| Stop::Finding(error.to_string()))?;
+        self.say("names", &servers.addresses().join(", "))?;
+        if !servers.accepts_connections(config.db_timeout) {
+            let words = "no address accepts connections: check that the database is up, then MYSQL_HOST and MYSQL_PORT";
+            return Err(Stop::Finding(words.to_owned()));
         }
-        SchemaState::Needs(_) => say("table", "of an older shape; it will be upgraded at the start").map(|()| true)?,
-        SchemaState::Incompatible(words) => return Ok(Err(words)),
-    };
-    let mut wanted = RIGHTS.to_vec();
-    if needs_change {
-        wanted.extend(["CREATE", "ALTER"]);
-    }
-    let lacking = lacking(&grants, servers.database(), &wanted);
-    let roles = grants.lines.iter().any(|line| !line.contains(" ON "));
-    match (lacking.is_empty(), roles) {
-        (true, _) => say("privileges", &wanted.join(", "))?,
-        (false, true) => say("privileges", &format!("warning: {} not granted, unless by a role", lacking.join(", ")))?,
-        (false, false) => {
-            return Ok(Err(format!("the user lacks {}: look at MYSQL_USER and its grants", lacking.join(", "))));
+        self.say("connection", "accepted")?;
+        self.say("encryption", config.account.encryption.describe())?;
+        self.servers(&servers, config)?;
+
+        let database = Database::new(servers, timeouts, 1);
+        let mut client = database
+            .client_within(config.db_timeout)
+            .ok_or_else(|| Stop::Finding("no connection is free (DB_CONNECTIONS)".to_owned()))?;
+        let version = client.version()?;
+        self.say("login", &format!("as {}, to the database {}", config.account.user, config.account.database))?;
+        self.say("server", &version.text)?;
+        version.check()?;
+        let table = client.table()?;
+        let is_current = self.table(&table, config.take_over)?;
+        if is_current {
+            self.privileges(&mut client, config.take_over)?;
         }
+        self.durability(&mut client, &table)?;
+        Ok(())
     }
-    match grants.flush_log.as_str() {
-        "1" => say("durability", "innodb_flush_log_at_trx_commit=1: a commit is on disk before it is answered")?,
-        other => {
-            say("durability", &format!("warning: innodb_flush_log_at_trx_commit={other}: a crash can lose commits"))?
+
+    /// With several servers, says of each what it is.
+    fn servers(&mut self, servers: &Servers, config: &Config) -> Result<(), Stop> {
+        if servers.addresses().len() < 2 {
+            return Ok(());
         }
+        for probe in servers.probe_each(config.db_timeout) {
+            let words = match probe.result {
+                Ok(report) => match report.write_block {
+                    None => format!("{}: {}, takes writes", probe.server, report.version),
+                    Some(block) => format!("{}: {}, takes no writes: {block}", probe.server, report.version),
+                },
+                Err(error) => format!("{}: {error}", probe.server),
+            };
+            self.say("host", &words)?;
+        }
+        Ok(())
     }
-    Ok(Ok(()))
-}
 
-fn look(client: &mut Client) -> Result<(SchemaState, Grants), Error> {
-    Ok((client.shape()?, client.grants()?))
-}
-
-/// Those of `wanted` that no grant on `database` gives. Roles may give them all the same, which only the server knows.
-fn lacking<'a>(grants: &Grants, database: &str, wanted: &[&'a str]) -> Vec<&'a str> {
-    let covers = |target: &str| {
-        let target = target.replace(['`', '\\'], "");
-        let whole = target.split_once('.').map(|(name, _)| name).unwrap_or_default();
-        whole == "*" || whole == database || whole.ends_with('%') && database.starts_with(whole.trim_end_matches('%'))
-    };
-    let granted: Vec<&str> = grants
-        .lines
-        .iter()
-        .filter_map(|line| line.strip_prefix("GRANT ")?.split_once(" ON "))
-        .filter(|(_, behind)| covers(behind.split(" TO ").next().unwrap_or_default()))
-        .flat_map(|(rights, _)| rights.split(',').map(str::trim))
-        .collect();
-    let all = granted.contains(&"ALL PRIVILEGES");
-    wanted.iter().copied().filter(|right| !all && !granted.contains(right)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rights_are_found_in_the_grants_that_cover_the_database() {
-        let lacking = |lines: &[&str]| {
-            let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-            lacking(&Grants { lines, flush_log: String::new() }, "my_board", &RIGHTS).join(",")
+    /// Whether the table has its current shape.
+    fn table(&mut self, table: &Table, take_over: bool) -> Result<bool, Stop> {
+        let state = table.state(take_over);
+        let words = match &state {
+            SchemaState::Current => "current",
+            SchemaState::Missing => "missing; the next start creates it:",
+            SchemaState::Needs(_) => "older; the next start changes it, beginning with:",
+            SchemaState::Incompatible(reason) => return Err(Stop::Finding(reason.clone())),
         };
-        assert_eq!(lacking(&["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost`"]), "");
-        assert_eq!(lacking(&["GRANT ALL PRIVILEGES ON `my\\_board`.* TO `u`@`%`"]), "");
-        assert_eq!(lacking(&["GRANT ALL PRIVILEGES ON `other`.* TO `u`@`%`"]), "SELECT,INSERT,UPDATE,DELETE");
-        let some =
-            ["GRANT USAGE ON *.* TO `u`@`%`", "GRANT SELECT, INSERT, UPDATE ON `my_board`.`messages` TO `u`@`%`"];
-        assert_eq!(lacking(&some), "DELETE");
+        self.say("table", words)?;
+        for statement in state.statements() {
+            writeln!(self.out, "    {};", statement.replace('\n', "\n    "))?;
+        }
+        for warning in table.warnings() {
+            self.say("table", &format!("warning: {warning}"))?;
+        }
+        Ok(state == SchemaState::Current)
+    }
+
+    /// Tries each kind of write on the table without a row.
+    fn privileges(&mut self, client: &mut Client, take_over: bool) -> Result<(), Stop> {
+        match client.write_block(take_over)? {
+            None => self.say("writes", "INSERT, UPDATE and DELETE are allowed")?,
+            Some(block) => return Err(Stop::Finding(block.to_string())),
+        }
+        Ok(())
+    }
+
+    fn durability(&mut self, client: &mut Client, table: &Table) -> Result<(), Stop> {
+        let setting = client.flush_log()?;
+        let words = match setting.as_str() {
+            _ if !table.engine().is_empty() && !table.is_durable() => {
+                format!("warning: the engine {} can lose commits in a crash", table.engine())
+            }
+            "1" => "innodb_flush_log_at_trx_commit=1: a commit is on disk before it is acknowledged".to_owned(),
+            other => format!("warning: innodb_flush_log_at_trx_commit={other}: a crash can lose commits"),
+        };
+        self.say("durability", &words)?;
+        Ok(())
     }
 }

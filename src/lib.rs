@@ -36,6 +36,7 @@ pub mod lifecycle;
 pub mod logging;
 pub mod message;
 pub mod metrics;
+pub mod outage_log;
 pub mod page;
 pub mod retry;
 pub mod store;

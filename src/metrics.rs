@@ -12,6 +12,9 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::lifecycle::Readiness;
+use crate::store::{ConnectError, Error};
+
 /// All of them.
 pub struct Metrics {
     /// Requests answered, by `route`, `method` and `status`.
@@ -38,6 +41,21 @@ pub struct Metrics {
     pub statement_seconds: HistogramVec,
     /// Connections to the database.
     pub database_connections: IntGauge,
+    /// Connections to the database that there may be.
+    pub database_connections_limit: IntGauge,
+    /// Failed connects, by `result`.
+    pub database_connects: IntCounterVec,
+    /// Statements that failed, by `cause`.
+    pub database_errors: IntCounterVec,
+    /// Messages that were stored.
+    pub messages_stored: IntCounter,
+    /// Submits whose key had been stored before.
+    pub messages_replayed: IntCounter,
+    ready: IntGauge,
+    writable: IntGauge,
+    not_ready: IntGaugeVec,
+    server: IntGaugeVec,
+    waiting_jobs_limit: IntGaugeVec,
     /// Statements that were run again, by `cause`.
     pub database_retries: IntCounterVec,
     /// Lines of the log that nobody read in time.
@@ -52,6 +70,8 @@ pub struct BatchQueueMetrics {
     pub batch_jobs: Histogram,
     /// Jobs that wait.
     pub waiting_jobs: IntGauge,
+    /// Jobs that may wait.
+    pub waiting_jobs_limit: IntGauge,
     /// Jobs that found the batch queue full.
     pub full: IntCounter,
     /// Jobs that waited when a batch before them met an outage.
@@ -84,6 +104,9 @@ impl Metrics {
         let gauges = |name, help, labels: &[&str]| {
             IntGaugeVec::new(Opts::new(name, help), labels).and_then(|m| registered(&registry, m))
         };
+
+        let gauge = |name, help| IntGauge::new(name, help).and_then(|m| registered(&registry, m));
+        let counter = |name, help| IntCounter::new(name, help).and_then(|m| registered(&registry, m));
 
         let build = gauges("twotier_build_info", "Always 1; what runs.", &["version", "commit"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("TWOTIER_COMMIT").unwrap_or_default()]).set(1);
@@ -163,6 +186,44 @@ impl Metrics {
                 &registry,
                 IntGauge::new("twotier_database_connections", "Connections to the database.")?,
             )?,
+            database_connections_limit: gauge(
+                "twotier_database_connections_limit",
+                "Connections to the database that there may be (DB_CONNECTIONS).",
+            )?,
+            database_connects: started(
+                counters(
+                    "twotier_database_connect_errors_total",
+                    "Connects to the database that failed, by cause.",
+                    &["cause"],
+                )?,
+                &ConnectError::LABELS,
+            ),
+            database_errors: started(
+                counters("twotier_database_errors_total", "Statements that failed, by cause.", &["cause"])?,
+                &[&Error::LABELS[..], &ConnectError::LABELS[..]].concat(),
+            ),
+            messages_stored: counter("twotier_messages_stored_total", "Messages that were stored.")?,
+            messages_replayed: counter(
+                "twotier_messages_replayed_total",
+                "Submits that were answered with the message that their idempotency key had stored before.",
+            )?,
+            ready: gauge("twotier_ready", "Whether /readyz answers 200.")?,
+            writable: gauge("twotier_database_writable", "Whether messages can be stored.")?,
+            not_ready: gauges(
+                "twotier_not_ready_info",
+                "1 for the reason why the service is not ready, or takes no writes.",
+                &["reason"],
+            )?,
+            server: gauges(
+                "twotier_database_server_info",
+                "1 for the database server in use.",
+                &["server", "version"],
+            )?,
+            waiting_jobs_limit: gauges(
+                "twotier_batch_queue_waiting_requests_limit",
+                "Requests that may wait in a batch queue.",
+                &["queue"],
+            )?,
             database_retries: counters(
                 "twotier_database_retries_total",
                 "Statements that were run again, by what went wrong.",
@@ -182,10 +243,32 @@ impl Metrics {
         BatchQueueMetrics {
             batch_jobs: self.batch_jobs.with_label_values(&[name]),
             waiting_jobs: self.waiting_jobs.with_label_values(&[name]),
+            waiting_jobs_limit: self.waiting_jobs_limit.with_label_values(&[name]),
             full: rejected("full"),
             backend_down: rejected("backend_down"),
             queue_timeout: rejected("queue_timeout"),
         }
+    }
+
+    /// Sets whether the service is ready and takes writes, and why not.
+    pub fn set_readiness(&self, readiness: Readiness) {
+        let (ready, writable, reason) = match readiness {
+            Readiness::Ready => (1, 1, None),
+            Readiness::ReadOnly(reason) => (1, 0, Some(reason)),
+            Readiness::NotReady(reason) => (0, 0, Some(reason)),
+        };
+        self.ready.set(ready);
+        self.writable.set(writable);
+        self.not_ready.reset();
+        if let Some(reason) = reason {
+            self.not_ready.with_label_values(&[reason.label]).set(1);
+        }
+    }
+
+    /// Sets the database server in use.
+    pub fn set_database_server(&self, server: &str, version: &str) {
+        self.server.reset();
+        self.server.with_label_values(&[server, version]).set(1);
     }
 
     /// All of them in the text format 0.0.4 of Prometheus.
@@ -193,6 +276,12 @@ impl Metrics {
         // A String takes all that is written to it.
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
+}
+
+/// The counters with a series for each of these labels, which starts at 0.
+fn started(counters: IntCounterVec, labels: &[&str]) -> IntCounterVec {
+    labels.iter().for_each(|label| drop(counters.with_label_values(&[label])));
+    counters
 }
 
 fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M, prometheus::Error> {

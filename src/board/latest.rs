@@ -1,15 +1,11 @@
-//! The newest lane: one SELECT answers everyone who arrived before it began.
+//! Reads of the newest messages: one SELECT answers all requests that arrived before it began.
 //!
-//! It is no cache: nothing that was read for one batch is used for another. Who asks for what turns out not to be among the
-//! newest costs the batch one more SELECT; the floor that is remembered sends the next one like him to another lane.
+//! It is no cache: what was read for one batch is used for no other one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use log::{error, warn};
-
-use super::input::{DEFAULT_LIMIT, MAX_LIMIT};
+use super::input::DEFAULT_LIMIT;
 use super::pending_reply::PendingReply;
 use super::problem::Problem;
 use super::responses;
@@ -17,14 +13,14 @@ use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
 use crate::http::{Body, Response};
 use crate::idempotency_key;
 use crate::message::Message;
+use crate::outage_log::Outages;
 use crate::page::Pages;
 use crate::store::{Client, Error};
 
-/// The work of the lane.
+/// Executes the batches.
 pub struct LatestReads {
     pages: Arc<Pages>,
-    /// The smallest id among the newest [`MAX_LIMIT`] messages when they were last read; 0 when there were fewer.
-    floor: AtomicU64,
+    outages: Arc<Outages>,
 }
 
 /// A read of the newest messages.
@@ -34,27 +30,16 @@ pub enum ReadJob {
     Page,
     /// So many as a list.
     List(usize),
-    /// Those above an id, so many at most.
-    After(u64, usize),
 }
 
-/// A batch that was read and is not answered yet.
+/// A batch that was read and is not replied to yet.
 pub struct ReadOutcome {
-    /// The newest messages, so many as the batch needs; or why there are none.
+    /// As many of the newest messages as the batch needs; or why there are none.
     messages: Result<Vec<Message>, Error>,
-    /// Who asked, and where the answer is.
-    jobs: Vec<(PendingReply, Found)>,
+    jobs: Vec<(PendingReply, ReadJob)>,
 }
 
-/// Where the answer to a read is.
-enum Found {
-    /// Among the newest messages.
-    Here(ReadJob),
-    /// Not there: this is what a statement of its own gave, for so many messages at most.
-    Beyond(usize, Result<Vec<Message>, Error>),
-}
-
-/// What one SELECT of a batch gave, and the answers that were made of it.
+/// The result of one SELECT, and the responses that were made of it.
 struct Batch<'a> {
     messages: &'a [Message],
     page: Option<Response>,
@@ -62,20 +47,9 @@ struct Batch<'a> {
 }
 
 impl LatestReads {
-    /// The lane's work, before anything was read.
-    pub fn new(pages: Arc<Pages>) -> LatestReads {
-        LatestReads { pages, floor: AtomicU64::new(0) }
-    }
-
-    /// Whether the messages above `id` were among the newest when these were last read. If they no longer are, the lane
-    /// finds out by itself.
-    pub fn reaches(&self, id: u64) -> bool {
-        id >= self.floor.load(Ordering::Relaxed)
-    }
-
-    fn remember_floor(&self, messages: &[Message]) {
-        let floor = messages.get(MAX_LIMIT - 1).map_or(0, |message| message.id);
-        self.floor.store(floor, Ordering::Relaxed);
+    /// Reads for `pages`; failures are logged in `outages`.
+    pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> LatestReads {
+        LatestReads { pages, outages }
     }
 }
 
@@ -90,55 +64,33 @@ impl BatchProcessor for LatestReads {
         jobs: Vec<(PendingReply, ReadJob)>,
         waited: Duration,
     ) -> (ReadOutcome, BackendState) {
-        client.begin(waited);
+        client.start_deadline(waited);
         let wanted = jobs.iter().map(|(_, read)| read.rows()).max().unwrap_or_default();
         let messages = client.newest(wanted);
-        if let Ok(messages) = &messages
-            && wanted > MAX_LIMIT
-        {
-            self.remember_floor(messages);
-        }
-        let mut outage = messages.as_ref().err().filter(|cause| cause.is_outage()).cloned();
-        let mut find = |pending: &PendingReply, read| match (read, &messages) {
-            (ReadJob::After(id, limit), Ok(messages)) if !holds_all_above(messages, wanted, id) => {
-                // After an outage the others would wait for the same, one after the other.
-                let above = outage.clone().map_or_else(|| beyond(client, pending, id, limit), Err);
-                outage = above.as_ref().err().filter(|cause| cause.is_outage()).cloned();
-                Found::Beyond(limit, above)
-            }
-            (ReadJob::After(..) | ReadJob::Page | ReadJob::List(_), Ok(_) | Err(_)) => Found::Here(read),
-        };
-        let found = jobs.into_iter().map(|(pending, read)| {
-            let found = find(&pending, read);
-            (pending, found)
-        });
-        let jobs = found.collect();
-        let verdict = BackendState::outage_if(outage.is_some());
-        (ReadOutcome { messages, jobs }, verdict)
+        let state = BackendState::outage_if(messages.as_ref().is_err_and(Error::is_outage));
+        (ReadOutcome { messages, jobs }, state)
     }
 
     fn reply(&self, ReadOutcome { messages, jobs }: ReadOutcome) {
         let messages = match messages {
             Ok(messages) => messages,
             Err(cause) => {
-                error!("reading the newest messages failed for {} requests: {cause}", jobs.len());
+                let request_id = jobs.first().map_or("-", |(pending, _)| pending.id());
+                self.outages.reads.fail(cause.label(), &cause, jobs.len(), request_id);
                 jobs.into_iter().for_each(|(pending, _)| pending.refuse(&Problem::from(&cause)));
                 return;
             }
         };
+        self.outages.reads.succeed();
         let mut batch = Batch { messages: &messages, page: None, lists: Vec::new() };
-        for (pending, found) in jobs {
-            match found {
-                Found::Here(read) => pending.answer(batch.reply(&self.pages, read)),
-                Found::Beyond(limit, Ok(above)) => pending.answer(ascending(&above, limit)),
-                Found::Beyond(_, Err(cause)) => pending.refuse(&Problem::from(&cause)),
-            }
+        for (pending, read) in jobs {
+            pending.answer(batch.reply(&self.pages, read));
         }
     }
 
-    fn reject(&self, jobs: Vec<(PendingReply, ReadJob)>, why: RejectReason) {
-        warn!("{} requests that were waiting for the newest messages are rejected: {why:?}", jobs.len());
-        jobs.into_iter().for_each(|(pending, _)| pending.refuse(&Problem::from(why)));
+    fn reject(&self, jobs: Vec<(PendingReply, ReadJob)>, reason: RejectReason) {
+        self.outages.reads.count(jobs.len());
+        jobs.into_iter().for_each(|(pending, _)| pending.refuse(&Problem::from(reason)));
     }
 }
 
@@ -148,7 +100,6 @@ impl ReadJob {
         match self {
             ReadJob::Page => DEFAULT_LIMIT + 1,
             ReadJob::List(limit) => limit + 1,
-            ReadJob::After(..) => MAX_LIMIT + 1,
         }
     }
 }
@@ -158,10 +109,6 @@ impl Batch<'_> {
         match read {
             ReadJob::Page => self.page(pages).with_insert(idempotency_key::generate_text()),
             ReadJob::List(limit) => self.list(limit),
-            ReadJob::After(id, limit) => {
-                let above: Vec<_> = self.messages.iter().rev().filter(|m| m.id > id).take(limit + 1).cloned().collect();
-                ascending(&above, limit)
-            }
         }
     }
 
@@ -177,18 +124,6 @@ impl Batch<'_> {
         self.lists.push((limit, reply.clone()));
         reply
     }
-}
-
-/// A statement for what is not among the newest messages.
-fn beyond(client: &mut Client, pending: &PendingReply, id: u64, limit: usize) -> Result<Vec<Message>, Error> {
-    client
-        .after(id, limit + 1)
-        .inspect_err(|cause| error!(request_id = pending.id(); "reading newer messages failed: {cause}"))
-}
-
-/// Whether these newest messages, of which `wanted` were asked for, are all above `id`.
-fn holds_all_above(messages: &[Message], wanted: usize, id: u64) -> bool {
-    messages.len() < wanted || messages.last().is_some_and(|oldest| oldest.id <= id)
 }
 
 /// A page of the board that has no key yet: the messages are newest first, and one more than are shown when

@@ -11,14 +11,12 @@ pub mod pending_reply;
 pub mod point;
 pub mod problem;
 pub mod rate_limit;
-pub mod readiness;
 pub mod responses;
 pub mod route;
 pub mod submit;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -28,18 +26,18 @@ use crate::batch_queue::{self, BatchProcessor, BatchQueue};
 use crate::http::head::Head;
 use crate::http::{Body, PollPermit, Request, RequestError, Responder, Response, Service};
 use crate::idempotency_key::IdempotencyKey;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Readiness};
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
+use crate::outage_log::Outages;
 use crate::page::Pages;
-use crate::store::Client;
+use crate::store::{Client, Database};
 use input::{Start, Submitted};
 use latest::{LatestReads, ReadJob};
 use pending_reply::PendingReply;
 use point::{PointOp, PointOps};
 use problem::Problem;
 use rate_limit::RateLimiter;
-use readiness::Readiness;
 use route::Route;
 use submit::{Endpoint, InsertBatches, InsertJob};
 
@@ -61,24 +59,16 @@ pub struct Settings {
     pub queue_requests: usize,
     /// Bytes that may wait in a lane.
     pub queue_bytes: usize,
-    /// How long a request may wait in a lane.
-    pub max_queue_wait: Duration,
 }
 
-/// The leaders that the lanes may have together; two workers more are never taken by the database.
-pub const LEADERS: usize = 5;
+/// Batches that each queue executes at the same time; all of them together are fewer than the workers.
+const LATEST_LEADERS: usize = 1;
+const INSERT_LEADERS: usize = 1;
+const POINT_LEADERS: usize = 2;
+/// All leaders.
+pub const LEADERS: usize = LATEST_LEADERS + INSERT_LEADERS + POINT_LEADERS;
 
-/// The clients of the lanes.
-pub struct Clients {
-    /// One for the newest messages.
-    pub newest: Client,
-    /// One for submits.
-    pub submit: Client,
-    /// Two for everything else.
-    pub singles: [Client; 2],
-    /// One for readiness.
-    pub watch: Client,
-}
+type Queue<P> = BatchQueue<P, Arc<Database>>;
 
 /// The board.
 pub struct Board {
@@ -88,19 +78,17 @@ pub struct Board {
     admin_token: Option<[u8; 32]>,
     trusted_proxies: Vec<IpNet>,
     rate: Option<RateLimiter>,
-    newest: BatchQueue<LatestReads>,
-    submits: BatchQueue<InsertBatches>,
-    singles: BatchQueue<PointOps>,
-    watch: BatchQueue<Readiness>,
+    latest: Queue<LatestReads>,
+    inserts: Queue<InsertBatches>,
+    points: Queue<PointOps>,
 }
 
 /// What is to be done for a request.
 enum Plan {
     Answer(Response),
-    Newest(ReadJob),
-    Submit(InsertJob),
+    Latest(ReadJob),
+    Insert(InsertJob),
     Point(PointOp),
-    Probe,
 }
 
 /// Rows and bytes of one INSERT, and requests that one SELECT answers.
@@ -120,16 +108,26 @@ struct VersionJson {
 }
 
 impl Board {
-    /// A board whose lanes use `clients`, and which answers by `lifecycle`.
-    pub fn new(settings: Settings, clients: Clients, lifecycle: Arc<Lifecycle>) -> Board {
+    /// A board whose queues use `database`, and which answers as `lifecycle` allows.
+    pub fn new(
+        settings: Settings,
+        database: &Arc<Database>,
+        lifecycle: Arc<Lifecycle>,
+        outages: &Arc<Outages>,
+    ) -> Board {
         let pages = Arc::new(Pages::new(&settings.title, &settings.host, settings.max_chars));
-        let limits = |batch_jobs| batch_queue::Limits {
+        let limits = |leaders, batch_jobs| batch_queue::Limits {
             queue_jobs: settings.queue_requests,
             queue_bytes: settings.queue_bytes,
             batch_jobs,
             batch_bytes: BATCH_BYTES,
-            max_queue_wait: settings.max_queue_wait,
+            max_queue_wait: database.timeouts().max_queue_wait(),
+            leaders,
         };
+        let latest = LatestReads::new(Arc::clone(&pages), Arc::clone(outages));
+        let inserts = InsertBatches::new(Arc::clone(&pages), Arc::clone(outages));
+        let points = PointOps::new(Arc::clone(&pages), Arc::clone(outages));
+        let source = || Arc::clone(database);
         Board {
             lifecycle,
             max_chars: settings.max_chars,
@@ -137,20 +135,9 @@ impl Board {
             admin_token: settings.admin_token.map(|token| Sha256::digest(token).into()),
             trusted_proxies: settings.trusted_proxies,
             rate: settings.rate_limit.map(RateLimiter::new),
-            newest: BatchQueue::new(
-                "latest",
-                LatestReads::new(Arc::clone(&pages)),
-                vec![clients.newest],
-                limits(BATCH_JOBS),
-            ),
-            submits: BatchQueue::new(
-                "insert",
-                InsertBatches::new(Arc::clone(&pages)),
-                vec![clients.submit],
-                limits(BATCH_JOBS),
-            ),
-            singles: BatchQueue::new("point", PointOps::new(Arc::clone(&pages)), clients.singles.into(), limits(1)),
-            watch: BatchQueue::new("readiness", Readiness::default(), vec![clients.watch], limits(usize::MAX)),
+            latest: Queue::new(latest, source(), limits(LATEST_LEADERS, BATCH_JOBS), METRICS.batch_queue("latest")),
+            inserts: Queue::new(inserts, source(), limits(INSERT_LEADERS, BATCH_JOBS), METRICS.batch_queue("insert")),
+            points: Queue::new(points, source(), limits(POINT_LEADERS, 1), METRICS.batch_queue("point")),
             pages,
         }
     }
@@ -158,9 +145,9 @@ impl Board {
     fn plan(&self, route: Route, request: &Request, html: bool) -> Result<Plan, Problem> {
         match route {
             Route::Live => Ok(Plan::Answer(responses::text(200, &[], "alive"))),
-            Route::Ready => Ok(self.readiness().map_or(Plan::Probe, Plan::Answer)),
+            Route::Ready => Ok(Plan::Answer(self.readiness())),
             Route::Version => Ok(Plan::Answer(version())),
-            Route::Metrics => Ok(Plan::Answer(metrics())),
+            Route::Metrics => Ok(Plan::Answer(metrics(self.lifecycle.readiness()))),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
             Route::Icon => Ok(Plan::Answer(file(FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
             Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),
@@ -183,7 +170,7 @@ impl Board {
 
     fn page(&self, request: &Request) -> Result<Plan, Problem> {
         let plan = match input::window(request.head.query())?.start {
-            Start::Newest => Plan::Newest(ReadJob::Page),
+            Start::Newest => Plan::Latest(ReadJob::Page),
             Start::Before(id) => Plan::Point(PointOp::Page(id)),
             Start::After(_) => {
                 return Err(Problem::InvalidParameter("The page is read from its newest message, or before one."));
@@ -195,9 +182,8 @@ impl Board {
     fn list(&self, request: &Request) -> Result<Plan, Problem> {
         let window = input::window(request.head.query())?;
         self.with_database(match window.start {
-            Start::Newest => Plan::Newest(ReadJob::List(window.limit)),
+            Start::Newest => Plan::Latest(ReadJob::List(window.limit)),
             Start::Before(id) => Plan::Point(PointOp::Before(id, window.limit)),
-            Start::After(id) if self.newest.work().reaches(id) => Plan::Newest(ReadJob::After(id, window.limit)),
             Start::After(id) => Plan::Point(PointOp::After(id, window.limit)),
         })
     }
@@ -225,7 +211,7 @@ impl Board {
         let key = submitted.key.as_deref().map_or_else(|| Ok(IdempotencyKey::generate()), input::key)?;
         let text = NewMessage::parse(&submitted.text, self.max_chars)?;
         let plan =
-            self.with_database(Plan::Submit(InsertJob { text, chosen_key: submitted.key.clone(), key, endpoint }))?;
+            self.with_database(Plan::Insert(InsertJob { text, chosen_key: submitted.key.clone(), key, endpoint }))?;
         // Last: only what would be stored counts.
         match &self.rate {
             Some(rate) => {
@@ -257,41 +243,46 @@ impl Board {
     }
 
     fn with_database(&self, plan: Plan) -> Result<Plan, Problem> {
-        match (self.lifecycle.is_open(), self.lifecycle.is_ending()) {
-            (true, _) => Ok(plan),
-            (false, true) => Err(Problem::ShuttingDown),
-            (false, false) => Err(Problem::DatabaseUnavailable),
+        if !self.lifecycle.is_serving() {
+            let is_stopping = self.lifecycle.is_stopping();
+            return Err(if is_stopping { Problem::ShuttingDown } else { Problem::DatabaseUnavailable });
+        }
+        let is_write = match &plan {
+            Plan::Insert(_) => true,
+            Plan::Point(op) => op.is_write(),
+            Plan::Answer(_) | Plan::Latest(_) => false,
+        };
+        if is_write && !self.lifecycle.is_writable() {
+            return Err(Problem::WritesPaused);
+        }
+        Ok(plan)
+    }
+
+    fn readiness(&self) -> Response {
+        match self.lifecycle.readiness() {
+            Readiness::Ready => responses::text(200, &[], "ready"),
+            Readiness::ReadOnly(reason) => responses::text(200, &[], &format!("ready, read-only: {}", reason.text)),
+            Readiness::NotReady(reason) => {
+                responses::text(503, &[("Retry-After", "1")], &format!("not ready: {}", reason.text))
+            }
         }
     }
 
-    /// The answer to a probe, where it needs no look at the database.
-    fn readiness(&self) -> Option<Response> {
-        match (self.lifecycle.is_ending(), self.lifecycle.is_open()) {
-            (true, _) => Some(readiness::not_ready("shutting down")),
-            (false, false) => Some(readiness::not_ready(&self.lifecycle.waiting_for())),
-            (false, true) => self.watch.work().shared(),
-        }
-    }
-
-    /// Leads `lane` as long as it is due. Another worker is called for whatever else is due by now.
-    fn lead<W: BatchProcessor>(&self, lane: &BatchQueue<W>, permit: &mut PollPermit<'_>) {
-        let mut due = lane.try_lead();
-        if due.is_some() && self.has_ready_batch() {
+    /// Leads one batch of `queue`, if one is ready. Another worker is called for whatever else is ready by now.
+    fn lead<P: BatchProcessor<Connection = Client>>(&self, queue: &Queue<P>, permit: &mut PollPermit<'_>) -> bool {
+        let Some(leader) = queue.try_lead() else { return false };
+        if self.has_ready_batch() {
             permit.call();
         }
-        while let Some(leader) = due {
-            permit.leave(leader.expected());
-            let executed = leader.execute();
-            permit.come_back();
-            due = executed.reply();
-        }
+        permit.leave(leader.expected());
+        let executed = leader.execute();
+        permit.come_back();
+        executed.reply();
+        true
     }
 
     fn has_ready_batch(&self) -> bool {
-        self.newest.has_ready_batch()
-            || self.submits.has_ready_batch()
-            || self.singles.has_ready_batch()
-            || self.watch.has_ready_batch()
+        self.latest.has_ready_batch() || self.inserts.has_ready_batch() || self.points.has_ready_batch()
     }
 
     fn asset(&self, name: &str) -> Result<Response, Problem> {
@@ -312,16 +303,15 @@ impl Service for Board {
         let full = match plan {
             Ok(Plan::Answer(reply)) => return responder.answer(reply),
             Err(problem) => return pending(responder).refuse(&problem),
-            Ok(Plan::Newest(read)) => self.newest.push((pending(responder), read), JOB_BYTES).err().map(|job| job.0),
+            Ok(Plan::Latest(read)) => self.latest.push((pending(responder), read), JOB_BYTES).err().map(|job| job.0),
             Ok(Plan::Point(single)) => {
                 let bytes = JOB_BYTES + if let PointOp::Replace(_, text) = &single { text.as_str().len() } else { 0 };
-                self.singles.push((pending(responder), single), bytes).err().map(|job| job.0)
+                self.points.push((pending(responder), single), bytes).err().map(|job| job.0)
             }
-            Ok(Plan::Submit(submit)) => {
+            Ok(Plan::Insert(submit)) => {
                 let bytes = JOB_BYTES + submit.text.as_str().len();
-                self.submits.push((pending(responder), submit), bytes).err().map(|job| job.0)
+                self.inserts.push((pending(responder), submit), bytes).err().map(|job| job.0)
             }
-            Ok(Plan::Probe) => self.watch.push(responder, JOB_BYTES).err().map(pending),
         };
         if let Some(pending) = full {
             pending.refuse(&Problem::Overloaded);
@@ -329,10 +319,8 @@ impl Service for Board {
     }
 
     fn run_queued(&self, permit: &mut PollPermit<'_>) {
-        self.lead(&self.newest, permit);
-        self.lead(&self.submits, permit);
-        self.lead(&self.singles, permit);
-        self.lead(&self.watch, permit);
+        // The queues share their connections, so a batch of one may have kept another one waiting.
+        while self.lead(&self.latest, permit) | self.lead(&self.inserts, permit) | self.lead(&self.points, permit) {}
     }
 
     fn refuse(&self, refusal: RequestError, head: Option<&Head>) -> Response {
@@ -345,7 +333,8 @@ fn version() -> Response {
     responses::json(200, &[], &VersionJson { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), commit })
 }
 
-fn metrics() -> Response {
+fn metrics(readiness: Readiness) -> Response {
+    METRICS.set_readiness(readiness);
     let headers = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8"), responses::NO_STORE];
     Response::new(200, &headers, Body::whole(METRICS.text()))
 }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{error, warn};
-
 use super::latest;
 use super::pending_reply::PendingReply;
 use super::problem::Problem;
@@ -13,12 +11,14 @@ use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
 use crate::http::{Body, Response};
 use crate::idempotency_key;
 use crate::message::NewMessage;
+use crate::outage_log::Outages;
 use crate::page::Pages;
 use crate::store::{Client, Error};
 
 /// The work of the lane.
 pub struct PointOps {
     pages: Arc<Pages>,
+    outages: Arc<Outages>,
 }
 
 /// What is asked for.
@@ -38,13 +38,23 @@ pub enum PointOp {
     Remove(u64),
 }
 
+impl PointOp {
+    /// Whether it changes a message.
+    pub fn is_write(&self) -> bool {
+        match self {
+            PointOp::Replace(..) | PointOp::Remove(_) => true,
+            PointOp::Show(_) | PointOp::Page(_) | PointOp::Before(..) | PointOp::After(..) => false,
+        }
+    }
+}
+
 impl PointOps {
     /// The lane's work.
-    pub fn new(pages: Arc<Pages>) -> PointOps {
-        PointOps { pages }
+    pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> PointOps {
+        PointOps { pages, outages }
     }
 
-    fn reply(&self, client: &mut Client, op: &PointOp, html: bool) -> Result<Response, Error> {
+    fn response(&self, client: &mut Client, op: &PointOp, html: bool) -> Result<Response, Error> {
         let not_found = || responses::problem(&self.pages, &Problem::NotFound, html);
         let shown = |message| responses::json(200, &[], &MessageJson::from(&message));
         Ok(match op {
@@ -65,7 +75,8 @@ impl PointOps {
 impl BatchProcessor for PointOps {
     type Job = (PendingReply, PointOp);
     type Connection = Client;
-    type Outcome = Vec<(PendingReply, Result<Response, Error>)>;
+    /// Each with whether it was a write.
+    type Outcome = Vec<(PendingReply, bool, Result<Response, Error>)>;
 
     fn execute(
         &self,
@@ -73,30 +84,37 @@ impl BatchProcessor for PointOps {
         jobs: Vec<(PendingReply, PointOp)>,
         waited: Duration,
     ) -> (Self::Outcome, BackendState) {
-        client.begin(waited);
+        client.start_deadline(waited);
         let replies = jobs.into_iter().map(|(pending, op)| {
-            let reply = self.reply(client, &op, pending.html);
-            (pending, reply)
+            let reply = self.response(client, &op, pending.html);
+            (pending, op.is_write(), reply)
         });
         let replies: Self::Outcome = replies.collect();
-        let outage = replies.iter().any(|(_, reply)| reply.as_ref().is_err_and(Error::is_outage));
+        let outage = replies.iter().any(|(_, _, reply)| reply.as_ref().is_err_and(Error::is_outage));
         (replies, BackendState::outage_if(outage))
     }
 
     fn reply(&self, replies: Self::Outcome) {
-        for (pending, reply) in replies {
+        for (pending, is_write, reply) in replies {
+            let log = if is_write { &self.outages.writes } else { &self.outages.reads };
             match reply {
-                Ok(reply) => pending.answer(reply),
+                Ok(reply) => {
+                    log.succeed();
+                    pending.answer(reply);
+                }
                 Err(cause) => {
-                    error!(request_id = pending.id(); "{cause}");
+                    log.fail(cause.label(), &cause, 1, pending.id());
                     pending.refuse(&Problem::from(&cause));
                 }
             }
         }
     }
 
-    fn reject(&self, jobs: Vec<(PendingReply, PointOp)>, why: RejectReason) {
-        warn!("{} requests that were waiting for op messages are rejected: {why:?}", jobs.len());
-        jobs.into_iter().for_each(|(pending, _)| pending.refuse(&Problem::from(why)));
+    fn reject(&self, jobs: Vec<(PendingReply, PointOp)>, reason: RejectReason) {
+        for (pending, op) in jobs {
+            let log = if op.is_write() { &self.outages.writes } else { &self.outages.reads };
+            log.count(1);
+            pending.refuse(&Problem::from(reason));
+        }
     }
 }

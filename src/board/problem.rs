@@ -55,6 +55,8 @@ pub enum Problem {
     NotImplemented,
     /// No database.
     DatabaseUnavailable,
+    /// Reads work, and writes do not.
+    WritesPaused,
     /// Too much at once.
     Overloaded,
     /// Ending before the database was there.
@@ -92,7 +94,7 @@ impl Problem {
             Problem::HeaderTooLarge => 431,
             Problem::Internal => 500,
             Problem::NotImplemented => 501,
-            Problem::DatabaseUnavailable | Problem::Overloaded | Problem::ShuttingDown => 503,
+            Problem::DatabaseUnavailable | Problem::WritesPaused | Problem::Overloaded | Problem::ShuttingDown => 503,
             Problem::VersionNotSupported => 505,
         }
     }
@@ -122,7 +124,7 @@ impl Problem {
             Problem::RateLimited(_) => "rate_limited",
             Problem::Internal => "internal",
             Problem::NotImplemented => "not_implemented",
-            Problem::DatabaseUnavailable => "database_unavailable",
+            Problem::DatabaseUnavailable | Problem::WritesPaused => "database_unavailable",
             Problem::Overloaded => "overloaded",
             Problem::ShuttingDown => "shutting_down",
             Problem::VersionNotSupported => "http_version_not_supported",
@@ -159,6 +161,9 @@ impl Problem {
             Problem::NotImplemented => Cow::Borrowed("The only transfer coding that is understood is chunked."),
             Problem::DatabaseUnavailable => {
                 Cow::Borrowed("The database is not available. Try again; with the same key nothing is stored twice.")
+            }
+            Problem::WritesPaused => {
+                Cow::Borrowed("Posting is paused, because the database takes no writes now. Try again later.")
             }
             Problem::Overloaded => Cow::Borrowed("Too many requests are waiting. Try again."),
             Problem::ShuttingDown => Cow::Borrowed("The service is shutting down. Try again."),
@@ -216,10 +221,11 @@ impl From<RejectReason> for Problem {
 impl From<&store::Error> for Problem {
     fn from(error: &store::Error) -> Problem {
         match error {
-            store::Error::NoSession(_) | store::Error::Lost(_) | store::Error::TimedOut | store::Error::Busy(_) => {
+            store::Error::NoConnection(_) | store::Error::Lost(_) | store::Error::TimedOut | store::Error::Busy(_) => {
                 Problem::DatabaseUnavailable
             }
-            store::Error::Forbidden(_) | store::Error::Refused(_) => Problem::Internal,
+            store::Error::NotWritable(_) => Problem::WritesPaused,
+            store::Error::Forbidden(_) | store::Error::Refused(_) | store::Error::Incompatible(_) => Problem::Internal,
         }
     }
 }

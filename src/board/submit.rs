@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{error, warn};
 use serde::Serialize;
 
 use super::pending_reply::PendingReply;
@@ -13,12 +12,14 @@ use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
 use crate::http::{Body, Response};
 use crate::idempotency_key::{self, IdempotencyKey};
 use crate::message::{Message, NewMessage};
+use crate::outage_log::Outages;
 use crate::page::{FormValues, Pages};
 use crate::store::{Client, Error, NewRow, Outcome};
 
 /// The work of the lane.
 pub struct InsertBatches {
     pages: Arc<Pages>,
+    outages: Arc<Outages>,
 }
 
 /// A message that somebody wants stored.
@@ -65,8 +66,8 @@ struct SubmitJson<'a> {
 
 impl InsertBatches {
     /// The lane's work.
-    pub fn new(pages: Arc<Pages>) -> InsertBatches {
-        InsertBatches { pages }
+    pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> InsertBatches {
+        InsertBatches { pages, outages }
     }
 }
 
@@ -116,7 +117,7 @@ impl BatchProcessor for InsertBatches {
         mut jobs: Vec<(PendingReply, InsertJob)>,
         waited: Duration,
     ) -> (InsertOutcome, BackendState) {
-        client.begin(waited);
+        client.start_deadline(waited);
         // By key: writers that meet take their locks in the same order. The sort is stable, so that the first of two with
         // one key is the one that came first.
         jobs.sort_by_key(|(_, submit)| submit.key);
@@ -135,17 +136,22 @@ impl BatchProcessor for InsertBatches {
     }
 
     fn reply(&self, InsertOutcome { jobs, outcomes }: InsertOutcome) {
-        if let Some(cause) = outcomes.iter().find_map(|(outcome, _)| outcome.failure()) {
-            let failed = outcomes.iter().filter(|(outcome, _)| outcome.failure().is_some()).count();
-            error!("storing {failed} of {} messages failed: {cause}", outcomes.len());
+        match outcomes.iter().find_map(|(outcome, _)| outcome.failure()) {
+            Some(cause) => {
+                let failed = outcomes.iter().filter(|(o, _)| o.failure().is_some()).map(|(_, size)| size).sum();
+                let request_id = jobs.first().map_or("-", |(pending, _)| pending.id());
+                self.outages.writes.fail(cause.label(), cause, failed, request_id);
+            }
+            None => self.outages.writes.succeed(),
         }
         let answers = Answers::new(&self.pages);
         let mut jobs = jobs.into_iter();
         for (mut outcome, size) in outcomes {
+            let is_stored_here = matches!(outcome, Outcome::Stored { .. });
             let mut first_text = None;
             for (pending, submit) in jobs.by_ref().take(size) {
                 if let Some(first) = &first_text {
-                    outcome = repeated(outcome, first, &submit.text);
+                    outcome = repeated(outcome, is_stored_here, first, &submit.text);
                 }
                 let reply = answers.reply(&submit, &outcome, pending.html);
                 pending.answer(reply);
@@ -155,7 +161,7 @@ impl BatchProcessor for InsertBatches {
     }
 
     fn reject(&self, jobs: Vec<(PendingReply, InsertJob)>, why: RejectReason) {
-        warn!("{} submits that were waiting are rejected: {why:?}", jobs.len());
+        self.outages.writes.count(jobs.len());
         for (pending, submit) in jobs {
             let reply = refusal(&self.pages, &submit, &Problem::from(why), pending.html);
             pending.answer(reply);
@@ -163,16 +169,19 @@ impl BatchProcessor for InsertBatches {
     }
 }
 
-/// What becomes of a submit whose key another one of the same batch has, of which `outcome` became.
-fn repeated(outcome: Outcome, first: &NewMessage, text: &NewMessage) -> Outcome {
+/// What becomes of a submit whose key another one of the same batch has. That one had the text `first` and this `outcome`,
+/// and this batch has stored it if `is_stored_here`.
+fn repeated(outcome: Outcome, is_stored_here: bool, first: &NewMessage, text: &NewMessage) -> Outcome {
+    // The database may have changed the text of the first one.
     let there = match outcome {
         Outcome::Stored { id, message } => message.unwrap_or_else(|| as_stored(id, first)),
         Outcome::Replayed(message) | Outcome::KeyReused(message) => message,
         Outcome::Failed(cause) => return Outcome::Failed(cause),
     };
-    match there.text == text.as_str() || there.edited_at.is_some() {
-        true => Outcome::Replayed(there),
-        false => Outcome::KeyReused(there),
+    if is_stored_here && first == text || there.text == text.as_str() || there.edited_at.is_some() {
+        Outcome::Replayed(there)
+    } else {
+        Outcome::KeyReused(there)
     }
 }
 

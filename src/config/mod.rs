@@ -6,6 +6,7 @@ mod value;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use log::LevelFilter;
 
 use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
+use crate::store::connection::ReloadPassword;
 use crate::store::{Account, Encryption, Host};
 use source::Source;
 pub use source::{Environment, SettingError};
@@ -47,6 +49,8 @@ pub const SETTINGS: &[Setting] = &[
     secret("DATABASE_URL"),
     setting("MYSQL_SSL_MODE", "disabled"),
     setting("MYSQL_SSL_CA", ""),
+    setting("DB_CONNECTIONS", "5"),
+    setting("TAKE_OVER", "off"),
     setting("BIND", "0.0.0.0"),
     setting("PORT", "5000"),
     setting("DB_WAIT", "5m"),
@@ -77,6 +81,10 @@ pub struct Config {
     pub db_wait: Option<Duration>,
     /// For one connect, and for one statement.
     pub db_timeout: Duration,
+    /// Connections to the database.
+    pub db_connections: usize,
+    /// Whether a table with columns of another program is taken over.
+    pub take_over: bool,
     /// Where to listen.
     pub bind: IpAddr,
     /// Where to listen; 0 for any free port.
@@ -133,6 +141,8 @@ impl Config {
             account,
             db_wait: s.required("DB_WAIT", "a duration with a unit, like 5m, or 0 to wait for ever", value::wait),
             db_timeout: timeout(s, "DB_TIMEOUT"),
+            db_connections: s.required("DB_CONNECTIONS", "a number from 1 to 8", |v| value::number(v, 1, 8)),
+            take_over: s.required("TAKE_OVER", "on or off", value::switch),
             bind: bind(s),
             port: port(s),
             max_message_chars: s.required("MAX_MESSAGE_CHARS", "a number from 1 to 5000", |v| {
@@ -161,6 +171,8 @@ impl Config {
             shown: Vec::new(),
         };
         let (notes, shown, wrong) = source.finish();
+        let mut config = config;
+        config.account.reload_password = reload_password(environment);
         if wrong.is_empty() { Ok(Config { notes, shown, ..config }) } else { Err(wrong) }
     }
 
@@ -180,6 +192,13 @@ fn bind(s: &mut Source<'_>) -> IpAddr {
 
 fn port(s: &mut Source<'_>) -> u16 {
     s.required("PORT", "a port from 0 to 65535", |v| value::number(v, 0, 65535))
+}
+
+/// Reads the password again, if a file holds it.
+fn reload_password(environment: &Environment) -> Option<ReloadPassword> {
+    let has_file = ["MYSQL_PASSWORD", "DATABASE_URL"].iter().any(|name| environment.has_file(name));
+    let environment = environment.clone();
+    has_file.then(|| Arc::new(move || database(&mut Source::new(&environment)).1.password) as ReloadPassword)
 }
 
 /// How the connection to the database is encrypted.
@@ -212,7 +231,8 @@ fn database(s: &mut Source<'_>) -> (Vec<Host>, Account) {
         }
         let parsed = s.optional("DATABASE_URL", URL_WORDS, |v| value::database_url(v, encryption.clone()));
         return parsed.unwrap_or_else(|| {
-            (Vec::new(), Account { user: String::new(), password: None, database: String::new(), encryption })
+            let (user, database) = (String::new(), String::new());
+            (Vec::new(), Account { user, password: None, reload_password: None, database, encryption })
         });
     }
     let port = s.required("MYSQL_PORT", "a port from 1 to 65535", |v| value::number(v, 1, 65535));
@@ -233,7 +253,8 @@ fn database(s: &mut Source<'_>) -> (Vec<Host>, Account) {
         }
     }
     let password = s.optional("MYSQL_PASSWORD", "a password", text);
-    (hosts, Account { user: user.unwrap_or_default(), password, database: name.unwrap_or_default(), encryption })
+    let (user, database) = (user.unwrap_or_default(), name.unwrap_or_default());
+    (hosts, Account { user, password, reload_password: None, database, encryption })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::{fmt, fs};
 use super::{SETTINGS, Setting};
 
 /// A copy of the environment.
+#[derive(Clone)]
 pub struct Environment {
     variables: HashMap<String, OsString>,
 }
@@ -39,6 +40,11 @@ impl Environment {
     /// An environment of these variables.
     pub fn of(variables: HashMap<String, OsString>) -> Environment {
         Environment { variables }
+    }
+
+    /// Whether a file holds the value of a setting.
+    pub(super) fn has_file(&self, name: &str) -> bool {
+        self.variables.get(&format!("{name}_FILE")).is_some_and(|path| !path.is_empty())
     }
 
     /// The value of a setting, from its variable or from the file that its `_FILE` form names; an empty one counts as none.

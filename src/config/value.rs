@@ -43,6 +43,15 @@ pub(super) fn wait(text: &str) -> Option<Option<Duration>> {
     }
 }
 
+/// `on` or `off`.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
 /// How the log looks.
 pub(super) fn form(text: &str) -> Option<LogFormat> {
     match text {
@@ -89,7 +98,7 @@ pub(super) fn database_url(text: &str, encryption: Encryption) -> Option<(Vec<Ho
     };
     let database = url.path().strip_prefix('/').filter(|path| !path.is_empty() && !path.contains('/'))?;
     let host = Host { name, port: url.port().unwrap_or(3306) };
-    Some((vec![host], Account { user, password, database: decode(database)?, encryption }))
+    Some((vec![host], Account { user, password, reload_password: None, database: decode(database)?, encryption }))
 }
 
 /// A mode of encryption; the certificate to check against is another setting.

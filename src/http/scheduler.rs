@@ -94,6 +94,15 @@ impl PollPermits {
         (0..late).for_each(|_| self.wake.notify_one());
     }
 
+    /// Wakes a worker to look for work that is left to do. One is enough: it calls the next, if there is more.
+    pub(super) fn wake(&self) {
+        let mut state = self.lock();
+        if !std::mem::replace(&mut state.called, true) {
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,11 +131,7 @@ impl PollPermit<'_> {
 
     /// Calls another worker to look for what is left to do. One is enough: it calls the next, if there is more.
     pub fn call(&self) {
-        let mut state = self.turns.lock();
-        if !std::mem::replace(&mut state.called, true) {
-            drop(state);
-            self.turns.wake.notify_one();
-        }
+        self.turns.wake();
     }
 
     /// To be called before anything that blocks, and that is `expected` to last so long.

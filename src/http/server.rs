@@ -133,6 +133,11 @@ impl Server {
         self.table.when_empty(Box::new(on_empty));
     }
 
+    /// Wakes a worker to run what is queued.
+    pub fn wake_worker(&self) {
+        self.permits.wake();
+    }
+
     /// What is served.
     pub fn service(&self) -> &dyn Service {
         &*self.service

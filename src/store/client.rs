@@ -1,96 +1,192 @@
-//! A client: one connection to the database, for one leader of a lane, and what is done when a statement fails.
+//! A client of the database: one place in the pool, deadlines, and what is repeated when a statement fails.
 //!
-//! After any error that is not the server's own error packet the connection never serves again: its answer may still be
-//! in the pipe, and the next client would read it. The crate's pool is not used: it opens connections while it holds its
+//! After any error that is not the server's own error packet the connection never serves again: its response may still be
+//! on the way, and the next client would read it. The crate's pool is not used: it opens connections while it holds its
 //! lock, so that all leaders would wait in a row for a server that hangs, and it knows one address.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use log::{debug, warn};
+
+use super::connect_error::ConnectError;
 use super::connection::Connection;
 use super::error::{Error, words};
 use super::error_class::ErrorClass;
+use super::pool::Pool;
 use super::servers::Servers;
+use super::session::SessionLimits;
+use super::write_block::WriteBlock;
+use crate::batch_queue::Source;
 use crate::metrics::METRICS;
 use crate::retry::jitter;
-use log::{info, warn};
 
 /// How long the database may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a connection, over all servers and addresses together.
+    /// For a connect, over all servers and addresses together.
     pub connect: Duration,
-    /// For a statement, with the connection that has to be opened for it; none for those that may take as long as they need.
-    pub statement: Option<Duration>,
+    /// For a statement, with the connect that it may need.
+    pub statement: Duration,
 }
 
-/// A connection that is opened when it is needed and kept while it is sound.
-pub struct Client {
+/// The database: its servers, and the connections to them.
+pub struct Database {
     servers: Arc<Servers>,
     timeouts: Timeouts,
-    connection: Option<Connection>,
-    /// When the work that has begun has to be done.
-    end: Option<Instant>,
+    pool: Pool,
+    /// Rows are read back after each insert, because the database may change a text.
+    read_back: AtomicBool,
 }
 
-/// The first pause between attempts at a statement that met a lock.
+/// One place in the pool, held until it is dropped.
+pub struct Client {
+    database: Arc<Database>,
+    connection: Option<Connection>,
+    /// When the current work must be complete.
+    deadline: Option<Instant>,
+}
+
+/// What follows from a failed attempt.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Fail(Error),
+    Repeat { pause: Duration },
+}
+
+/// The first pause before a statement is repeated.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// What a request may wait beyond the time of a statement.
-const WAITING: Duration = Duration::from_secs(1);
+/// How long a request may take beyond the time of its statement.
+const QUEUE_ALLOWANCE: Duration = Duration::from_secs(1);
 /// Attempts at a statement that met a lock or a server that takes no writes.
 const MAX_ATTEMPTS: u32 = 6;
 
 impl Timeouts {
-    /// How long somebody may wait before work for him begins; the rest of the statement's time and a second is for it.
+    /// How long a request may wait in a queue; the rest of the statement's time and the allowance is for the statement.
     pub fn max_queue_wait(&self) -> Duration {
-        self.statement.map_or(Duration::MAX, |statement| (statement / 2).max(WAITING))
+        (self.statement / 2).max(QUEUE_ALLOWANCE)
     }
 
-    /// Seconds that a statement may wait for a row lock: less than the shortest time it may have, because a statement whose
-    /// client gave up goes on waiting, and keeps the locks it has.
-    pub(super) fn lock_wait(&self) -> Option<u64> {
-        let shortest = |statement: Duration| statement.min((statement + WAITING).saturating_sub(self.max_queue_wait()));
-        self.statement.map(|statement| (shortest(statement).as_secs_f64().ceil() as u64).saturating_sub(1).max(1))
+    /// Seconds that a statement may wait for a lock: less than the shortest time that it may have, because a statement whose
+    /// client gave up goes on waiting, and keeps its locks.
+    fn lock_wait(&self) -> u64 {
+        let shortest = self.statement.min((self.statement + QUEUE_ALLOWANCE).saturating_sub(self.max_queue_wait()));
+        (shortest.as_secs_f64().ceil() as u64).saturating_sub(1).max(1)
+    }
+
+    fn session_limits(&self) -> SessionLimits {
+        SessionLimits { lock_wait: self.lock_wait(), statement: self.statement }
+    }
+}
+
+impl Database {
+    /// A database on `servers` with up to `connections` connections, none of them open yet.
+    pub fn new(servers: Arc<Servers>, timeouts: Timeouts, connections: usize) -> Arc<Database> {
+        Arc::new(Database { servers, timeouts, pool: Pool::new(connections), read_back: false.into() })
+    }
+
+    /// The servers.
+    pub fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    /// The time-outs of a statement and a connect.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// A client as soon as a place is free, within `limit`.
+    pub fn client_within(self: &Arc<Database>, limit: Duration) -> Option<Client> {
+        self.pool.wait_for_place(self.servers.generation(), limit).then(|| Client::new(self))
+    }
+
+    /// A connection without limits for statements that may take as long as they need.
+    pub(super) fn connect_unlimited(&self) -> Result<Connection, Error> {
+        self.servers.connect(self.timeouts.connect, None).map_err(Error::NoConnection)
+    }
+
+    /// Housekeeping, to be called about once a second.
+    pub(super) fn maintain(&self) {
+        self.pool.maintain();
+    }
+
+    /// How long the server may go on with a statement that was given up.
+    fn abandoned_limit(&self) -> Duration {
+        // Its own limit counts from the start of the statement, and lock waits are shorter.
+        self.timeouts.statement + QUEUE_ALLOWANCE
+    }
+}
+
+impl Source for Arc<Database> {
+    type Connection = Client;
+
+    fn try_acquire(&self) -> Option<Client> {
+        self.pool.take_place(self.servers.generation()).then(|| Client::new(self))
+    }
+
+    fn is_available(&self) -> bool {
+        self.pool.has_place(self.servers.generation())
     }
 }
 
 impl Client {
-    /// A client without a connection yet.
-    pub fn new(servers: Arc<Servers>, timeouts: Timeouts) -> Client {
-        Client { servers, timeouts, connection: None, end: None }
+    fn new(database: &Arc<Database>) -> Client {
+        Client { database: Arc::clone(database), connection: None, deadline: None }
     }
 
-    /// Gives the client up, and its connection to the client that needs one next: a login less for the first who asks.
-    pub fn leave(self) {
-        if let Some(connection) = self.connection.filter(|connection| connection.generation().is_some()) {
-            self.servers.keep_spare(connection);
+    /// Starts the deadline for one batch. All statements until the next call share the time of one statement, reduced by what
+    /// the first request has `waited` beyond the allowance.
+    pub fn start_deadline(&mut self, waited: Duration) {
+        let statement = self.database.timeouts.statement;
+        let time = statement.min((statement + QUEUE_ALLOWANCE).saturating_sub(waited));
+        self.deadline = Some(Instant::now() + time);
+    }
+
+    /// Closes the connection, so that the next statement looks for a server that takes writes.
+    pub(super) fn reconnect(&mut self) {
+        drop(self.connection.take());
+        self.database.pool.close_idle();
+    }
+
+    /// Whether texts must be read back after an insert.
+    pub(super) fn reads_back(&self) -> bool {
+        self.database.read_back.load(Ordering::Relaxed)
+    }
+
+    /// Has texts read back after each insert from now on, for this `reason`.
+    pub(super) fn read_back_from_now(&self, reason: &str) {
+        if !self.database.read_back.swap(true, Ordering::Relaxed) {
+            warn!("messages are read back after they were stored: {reason}");
         }
     }
 
-    /// Begins work for whoever has `waited` so long already: all statements until the next beginning have the time of one
-    /// statement together, and less after a long wait, so that everybody is answered within that time and a second.
-    pub fn begin(&mut self, waited: Duration) {
-        let time = self.timeouts.statement.map(|statement| statement.min((statement + WAITING).saturating_sub(waited)));
-        self.end = time.map(|time| Instant::now() + time);
-    }
-
-    /// Runs `statements`, again where that is safe and has a chance: they must mean the same when they are run twice.
-    /// They are told whether an earlier attempt may have succeeded outcome_unknown. All of it, the connection that may have to be
-    /// opened too, is over when the time of the work is, or without a beginning of it, that of one statement.
+    /// Runs `statements`, again where that is safe and may succeed: they must mean the same when they run twice. Their
+    /// argument is true when an earlier attempt may have succeeded although its response was lost. All of it, a connect
+    /// included, ends with the deadline.
     pub(super) fn run<T>(
         &mut self,
         mut statements: impl FnMut(&mut Connection, bool) -> Result<T, mysql::Error>,
     ) -> Result<T, Error> {
-        let end = self.end.or_else(|| self.timeouts.statement.map(|statement| Instant::now() + statement));
+        let result = self.attempt(&mut statements);
+        if let Err(error) = &result {
+            METRICS.database_errors.with_label_values(&[error.label()]).inc();
+        }
+        result
+    }
+
+    fn attempt<T>(
+        &mut self,
+        statements: &mut impl FnMut(&mut Connection, bool) -> Result<T, mysql::Error>,
+    ) -> Result<T, Error> {
+        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + self.database.timeouts.statement);
         let mut outcome_unknown = false;
         for attempt in 1.. {
-            // That says nothing of the server, and the connection is as sound as it was.
-            if end.is_some_and(|end| Instant::now() >= end) {
+            if Instant::now() >= deadline {
                 return Err(Error::Busy("no time is left for the statement".to_owned()));
             }
-            let mut connection = self.connection(end)?;
-            let server = connection.server;
+            let mut connection = self.connection(deadline)?;
             let error = match statements(&mut connection, outcome_unknown) {
                 Ok(result) => {
                     self.connection = Some(connection);
@@ -98,96 +194,152 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            let failure = ErrorClass::of(&error);
-            let hopeless =
-                attempt >= MAX_ATTEMPTS || end.is_some_and(|end| Instant::now() + self.needs(failure) >= end);
-            match failure {
-                ErrorClass::Refused => {
-                    self.connection = Some(connection);
-                    return Err(Error::refused(&error));
-                }
-                ErrorClass::TimedOut => {
-                    self.servers.avoid(server);
-                    return Err(Error::TimedOut);
-                }
-                ErrorClass::Lost if outcome_unknown || hopeless => {
-                    self.servers.avoid(server);
-                    return Err(Error::Lost(words(&error)));
-                }
-                ErrorClass::Lost => {
-                    outcome_unknown = true;
-                    count_retry(failure);
-                    info!("the connection to {server} is lost ({}); trying once more", words(&error));
-                }
-                ErrorClass::Transient | ErrorClass::LockWait => {
-                    self.connection = Some(connection);
-                    if hopeless {
-                        return Err(Error::Busy(words(&error)));
+            let class = ErrorClass::new(&error);
+            let has_time = Instant::now() + self.needs(class) < deadline;
+            let step = next_step(class, &error, attempt, outcome_unknown, has_time);
+            outcome_unknown |= matches!(class, ErrorClass::Lost | ErrorClass::NotTheProtocol);
+            let server = connection.server;
+            self.release(connection, class, &error);
+            match step {
+                Step::Fail(failure) => {
+                    if class == ErrorClass::Lost {
+                        self.database.servers.mark_failed(server);
                     }
-                    count_retry(failure);
-                    warn!("trying a statement again after: {}", words(&error));
-                    thread::sleep(jitter(FIRST_PAUSE * attempt));
+                    return Err(failure);
                 }
-                ErrorClass::WrongServer => {
-                    self.servers.avoid(server);
-                    if hopeless {
-                        return Err(Error::Busy(words(&error)));
-                    }
-                    count_retry(failure);
-                    warn!("{server} is not the one to talk to ({}); trying the next server", words(&error));
-                    thread::sleep(jitter(FIRST_PAUSE * attempt));
+                Step::Repeat { pause } => {
+                    METRICS.database_retries.with_label_values(&[class.label()]).inc();
+                    debug!("repeating a statement after: {}", words(&error));
+                    thread::sleep(pause);
                 }
             }
         }
         Err(Error::TimedOut)
     }
 
-    /// The connection that is there, if it is still one with the right server, or a new one.
-    fn connection(&mut self, end: Option<Instant>) -> Result<Connection, Error> {
-        let kept = self.connection.take().or_else(|| self.servers.take_spare());
-        let kept = kept.filter(|kept| kept.generation().is_some_and(|g| self.servers.is_current(g)));
-        let mut connection = match kept {
-            Some(kept) => kept,
+    /// The connection that is open, if it still goes to the right server, or another one.
+    fn connection(&mut self, deadline: Instant) -> Result<Connection, Error> {
+        let Database { servers, pool, timeouts, .. } = &*self.database;
+        let generation = servers.generation();
+        let kept = self.connection.take().filter(|kept| kept.generation == generation);
+        let mut connection = match kept.or_else(|| pool.take_idle(generation)) {
+            Some(connection) => connection,
             None => {
-                let left = end.map_or(self.timeouts.connect, |end| end.saturating_duration_since(Instant::now()));
-                let limit = left.min(self.timeouts.connect);
-                self.servers.connect(limit, self.timeouts.lock_wait()).map_err(Error::NoSession)?
+                let limit = deadline.saturating_duration_since(Instant::now()).min(timeouts.connect);
+                servers.connect(limit, Some(timeouts.session_limits())).or_else(|cause| match cause {
+                    ConnectError::TooManyConnections { .. } => {
+                        let left = deadline.saturating_duration_since(Instant::now());
+                        pool.share_connections(&cause, servers.open_connections(), generation, left)
+                            .ok_or(Error::NoConnection(cause))
+                    }
+                    cause => Err(Error::NoConnection(cause)),
+                })?
             }
         };
-        connection.begin(end);
+        connection.set_deadline(Some(deadline));
         Ok(connection)
     }
 
-    /// What has to be left of a statement's time for another attempt.
-    fn needs(&self, failure: ErrorClass) -> Duration {
-        match failure {
-            // It may wait for the lock as long again; given up earlier, it would go on waiting without us.
-            ErrorClass::LockWait => Duration::from_secs(self.timeouts.lock_wait().unwrap_or(0)),
-            ErrorClass::Transient
-            | ErrorClass::WrongServer
+    /// What becomes of a connection after a failed statement.
+    fn release(&mut self, connection: Connection, class: ErrorClass, error: &mysql::Error) {
+        let is_sound = matches!(error, mysql::Error::MySqlError(_));
+        let server = connection.server;
+        match class {
+            ErrorClass::Refused | ErrorClass::Conflict | ErrorClass::LockWait => self.connection = Some(connection),
+            ErrorClass::TimedOut if is_sound => self.connection = Some(connection),
+            ErrorClass::TimedOut => {
+                self.database.servers.mark_failed(server);
+                self.database.pool.abandon(connection, self.database.abandoned_limit());
+            }
+            // Most likely the server is gone, and the second attempt must not meet another dead connection.
+            ErrorClass::Lost | ErrorClass::NotTheProtocol => self.database.pool.close_idle(),
+            ErrorClass::ReadOnly | ErrorClass::LostCluster => self.database.servers.mark_failed(server),
+        }
+    }
+
+    /// What must be left of a statement's time for another attempt.
+    fn needs(&self, class: ErrorClass) -> Duration {
+        match class {
+            // It may wait for the lock as long again, and would go on waiting after its client gave up.
+            ErrorClass::LockWait => Duration::from_secs(self.database.timeouts.lock_wait()),
+            ErrorClass::Conflict
+            | ErrorClass::ReadOnly
+            | ErrorClass::LostCluster
             | ErrorClass::Lost
+            | ErrorClass::NotTheProtocol
             | ErrorClass::TimedOut
             | ErrorClass::Refused => Duration::ZERO,
         }
     }
 }
 
-fn count_retry(failure: ErrorClass) {
-    METRICS.database_retries.with_label_values(&[failure.name()]).inc();
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.database.pool.return_idle(connection);
+        }
+        self.database.pool.return_place();
+    }
+}
+
+/// The error of a statement that is not repeated.
+pub(super) fn failure(error: &mysql::Error) -> Error {
+    match next_step(ErrorClass::new(error), error, MAX_ATTEMPTS, true, false) {
+        Step::Fail(error) => error,
+        Step::Repeat { .. } => Error::Lost(words(error)),
+    }
+}
+
+/// A time-out is never repeated, a lost connection once, and a lock or a wrong server a few times.
+fn next_step(class: ErrorClass, error: &mysql::Error, attempt: u32, outcome_unknown: bool, has_time: bool) -> Step {
+    let may_repeat = has_time && attempt < MAX_ATTEMPTS;
+    let repeat = Step::Repeat { pause: jitter(FIRST_PAUSE * attempt) };
+    match class {
+        ErrorClass::Refused => Step::Fail(Error::refused(error)),
+        ErrorClass::TimedOut => Step::Fail(Error::TimedOut),
+        ErrorClass::Lost | ErrorClass::NotTheProtocol if may_repeat && !outcome_unknown => {
+            Step::Repeat { pause: Duration::ZERO }
+        }
+        ErrorClass::Lost | ErrorClass::NotTheProtocol => Step::Fail(Error::Lost(words(error))),
+        ErrorClass::Conflict | ErrorClass::LockWait if may_repeat => repeat,
+        ErrorClass::Conflict | ErrorClass::LockWait => Step::Fail(Error::Busy(words(error))),
+        ErrorClass::ReadOnly | ErrorClass::LostCluster if may_repeat => repeat,
+        ErrorClass::ReadOnly => Step::Fail(Error::NotWritable(WriteBlock::ReadOnly)),
+        ErrorClass::LostCluster => Step::Fail(Error::NotWritable(WriteBlock::LostCluster)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     #[test]
     fn a_lock_is_given_up_before_the_statement_is() {
-        let wait =
-            |ms: u64| Timeouts { connect: Duration::ZERO, statement: Some(Duration::from_millis(ms)) }.lock_wait();
-        assert_eq!(wait(5000), Some(3));
-        assert_eq!(wait(10_000), Some(5));
-        assert_eq!(wait(2500), Some(2));
-        assert_eq!(wait(1000), Some(1), "the database counts in whole seconds");
-        assert_eq!(Timeouts { connect: Duration::ZERO, statement: None }.lock_wait(), None);
+        let wait = |ms: u64| {
+            Timeouts { connect: Duration::ZERO, statement: Duration::from_millis(ms) }.session_limits().lock_wait
+        };
+        assert_eq!(wait(5000), 3);
+        assert_eq!(wait(10_000), 5);
+        assert_eq!(wait(2500), 2);
+        assert_eq!(wait(1000), 1, "the database counts in whole seconds");
+    }
+
+    #[test]
+    fn what_is_repeated_depends_on_the_class_the_attempt_and_the_time_that_is_left() {
+        let error = mysql::Error::IoError(io::ErrorKind::BrokenPipe.into());
+        let repeats = |class, attempt, outcome_unknown, has_time| {
+            matches!(next_step(class, &error, attempt, outcome_unknown, has_time), Step::Repeat { .. })
+        };
+        use ErrorClass::{Conflict, LockWait, Lost, LostCluster, ReadOnly, Refused, TimedOut};
+        for class in [Conflict, LockWait, ReadOnly, LostCluster] {
+            assert!(repeats(class, 1, true, true) && repeats(class, MAX_ATTEMPTS - 1, false, true), "{class:?}");
+            assert!(!repeats(class, MAX_ATTEMPTS, false, true) && !repeats(class, 1, false, false), "{class:?}");
+        }
+        assert!(repeats(Lost, 1, false, true));
+        assert!(!repeats(Lost, 2, true, true), "once");
+        for class in [TimedOut, Refused] {
+            assert!(!repeats(class, 1, false, true), "{class:?}");
+        }
     }
 }

@@ -1,113 +1,132 @@
-//! A connection with one server: who we are, how it is encrypted, and how long each of its round trips may wait.
+//! One connection to a server: the login, the encryption, and how long each round trip may take.
+//!
+//! Never chooses the server, and never repeats a statement.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mysql::{Conn, Opts, OptsBuilder, SslOpts};
+use mysql::prelude::Queryable;
+use mysql::{Conn, Opts, OptsBuilder, Params, Row, SslOpts};
 
-use super::version::Version;
+use super::session::{self, ServerInfo, SessionError, SessionLimits};
+use super::socket;
 use crate::metrics::METRICS;
-use crate::system::{LeanConnection, limit_waiting};
 
-/// Who we are to the database.
+/// The account of this service at the database.
 #[derive(Clone)]
 pub struct Account {
     /// User name.
     pub user: String,
     /// Password, if there is one.
     pub password: Option<String>,
+    /// Reads the password again from where it is set, for a file that has changed since.
+    pub reload_password: Option<ReloadPassword>,
     /// The database with the table.
     pub database: String,
     /// How the connection is encrypted.
     pub encryption: Encryption,
 }
 
+/// See [`Account::reload_password`].
+pub type ReloadPassword = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// How a connection to the database is encrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Encryption {
-    /// Not at all.
+    /// Not encrypted.
     Disabled,
-    /// With whoever answers: the certificate is not checked.
+    /// Encrypted; the certificate is not checked.
     Required,
-    /// With a server whose certificate and name hold against the built-in roots and, if there is one, this file's.
+    /// Encrypted; certificate and host name are checked against the built-in roots and this file, if there is one.
     Verify(Option<PathBuf>),
 }
 
-/// A connection, and which server it goes to.
+/// A connection that is ready for statements.
 pub(super) struct Connection {
-    connection: LeanConnection,
-    /// Statements that it was asked.
-    asked: u32,
+    conn: Conn,
     /// The other end.
     pub(super) server: SocketAddr,
-    /// The generation of servers that it belongs to; none for a server that takes no writes, which is used once.
-    generation: Option<u64>,
-    /// When the work that it is used for has to be done.
-    end: Option<Instant>,
-    /// What its socket waits for an answer.
-    patience: Option<Duration>,
-    /// A backslash in a statement's text is a letter.
-    pub(super) no_backslash_escape: bool,
-    /// Whether an INSERT can give back the rows that it made, once somebody has asked.
-    inserts_returning: Option<bool>,
+    /// What the server is.
+    pub(super) info: ServerInfo,
+    /// Which choice of a primary it belongs to.
+    pub(super) generation: u64,
+    /// When the current work must be complete.
+    deadline: Option<Instant>,
+    /// The time-out that the socket has now.
+    socket_timeout: Option<Duration>,
+    /// Counts this connection at its server.
+    _counted: OpenConnection,
 }
 
-/// Silence on a connection after which the system asks whether the other end is still there.
+/// A statement that is prepared once for a connection.
+#[derive(Clone, Copy)]
+pub(super) struct Statement<'a> {
+    /// Its name in the metrics.
+    name: &'static str,
+    sql: &'a str,
+}
+
+/// One of the open connections to a server; no longer counted after it is dropped.
+pub(super) struct OpenConnection {
+    open: Arc<AtomicUsize>,
+}
+
+/// Idle time after which the system probes the other end.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// How long what was sent may stay unacknowledged by the other end's system before the connection counts as broken.
+/// How long sent bytes may stay unacknowledged by the other system before the connection counts as broken.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
-/// After so many statements a connection's buffers are made small again. That costs some microseconds, and as many answers
-/// are less than a hundred KiB when they are pages of short messages.
-const EMPTIED_AFTER: u32 = 16;
-/// How often a login waits for the server at most: the greeting, two rounds of authentication, the first statement.
-const LOGIN_WAITS: u32 = 4;
-/// The largest packet that the crate takes or sends; the server's own limit is the one that matters, and asking for it
-/// would cost a round trip per connection.
+/// Round trips of a login: the greeting, two of the authentication, the statements that set up the session.
+const LOGIN_ROUND_TRIPS: u32 = 5;
+/// The largest packet that the crate takes or sends. The server's own limit is the one that matters, and the crate would
+/// ask for it in a round trip for each connection.
 const MAX_PACKET: usize = 64 * 1024 * 1024;
+/// Steps of the socket's time-out, so that it stays as it is from one quick statement to the next.
+const TIMEOUT_STEP: Duration = Duration::from_millis(50);
 
 impl Account {
-    /// Opens a connection with the server called `name` at `address`. `share` bounds the connect, and the login;
-    /// statements wait for row locks for `lock_wait` seconds.
+    /// Logs in to the server called `name` at `address`, and sets up the session. `share` limits the connect and the login.
     pub(super) fn open(
         &self,
         name: &str,
         address: SocketAddr,
         share: Duration,
-        lock_wait: Option<u64>,
-    ) -> Result<LeanConnection, mysql::Error> {
+        limits: Option<SessionLimits>,
+    ) -> Result<(Conn, ServerInfo), SessionError> {
         let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
-        let share = share.max(Duration::from_millis(1) * LOGIN_WAITS);
-        // Acknowledged means committed, also where somebody has turned that off for everybody.
-        let init = match lock_wait {
-            Some(wait) => format!("SET SESSION autocommit = 1, innodb_lock_wait_timeout = {wait}"),
-            None => "SET SESSION autocommit = 1".to_owned(),
-        };
-        let login = share / LOGIN_WAITS;
+        let share = share.max(Duration::from_millis(1) * LOGIN_ROUND_TRIPS);
+        let round_trip = share / LOGIN_ROUND_TRIPS;
         let options = OptsBuilder::new()
             .tcp_port(address.port())
             .user(Some(&self.user))
             .pass(self.password.as_ref())
             .db_name(Some(&self.database))
-            // It would go to the server's socket file after the first connect, wherever that is on this machine.
+            // Otherwise the crate changes over to the server's socket file after the first connect.
             .prefer_socket(false)
             .tcp_connect_timeout(Some(share))
-            // For the greeting and the login; statements have their own.
-            .read_timeout(Some(login))
-            .write_timeout(Some(login))
+            .read_timeout(Some(round_trip))
+            .write_timeout(Some(round_trip))
             .tcp_keepalive_time_ms(Some(millis(KEEPALIVE)))
             .tcp_user_timeout_ms(Some(millis(USER_TIMEOUT)))
-            .max_allowed_packet(Some(MAX_PACKET))
-            .init(vec![init]);
-        let options: Opts = match &self.encryption {
+            .max_allowed_packet(Some(MAX_PACKET));
+        let mut conn = Conn::new(self.encrypted(options, name, address))?;
+        let info = session::set_up(&mut conn, limits)?;
+        Ok((conn, info))
+    }
+
+    fn encrypted(&self, options: OptsBuilder, name: &str, address: SocketAddr) -> Opts {
+        match &self.encryption {
             Encryption::Disabled => options.ip_or_hostname(Some(literal(address.ip()))),
             Encryption::Required => {
                 let any = SslOpts::default().with_danger_accept_invalid_certs(true);
                 options.ip_or_hostname(Some(literal(address.ip()))).ssl_opts(any)
             }
-            // The crate checks the certificate against the host that it connects to, so it has to have the name and to
-            // resolve it once more. By itself it tries the first address alone; bound to a family it tries all of that.
+            // The crate checks the certificate against the host that it connects to, so it needs the name and resolves it
+            // once more. By itself it tries the first address alone; bound to a family it tries all addresses of it.
             Encryption::Verify(ca) => {
                 let any = match address.ip() {
                     IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -118,108 +137,127 @@ impl Account {
                 options.ip_or_hostname(Some(host)).bind_address(Some(SocketAddr::new(any, 0))).ssl_opts(checked)
             }
         }
-        .into();
-        LeanConnection::open(options)
+        .into()
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("user", &self.user).field("database", &self.database).finish_non_exhaustive()
     }
 }
 
 impl Connection {
-    pub(super) fn of_primary(connection: LeanConnection, server: SocketAddr, generation: u64) -> Connection {
-        Connection::new(connection, server, Some(generation))
+    /// A connection that is kept while `generation` is current.
+    pub(super) fn new(
+        conn: Conn,
+        info: ServerInfo,
+        server: SocketAddr,
+        generation: u64,
+        counted: OpenConnection,
+    ) -> Connection {
+        let socket_timeout = Some(Duration::ZERO);
+        Connection { conn, server, info, generation, deadline: None, socket_timeout, _counted: counted }
     }
 
-    pub(super) fn of_reader(connection: LeanConnection, server: SocketAddr) -> Connection {
-        Connection::new(connection, server, None)
+    /// Sets the time when all following statements must be complete.
+    pub(super) fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
     }
 
-    fn new(connection: LeanConnection, server: SocketAddr, generation: Option<u64>) -> Connection {
-        METRICS.database_connections.inc();
-        // As the answer to the first statement says it; the crate forgets it with each error that the server reports.
-        let no_backslash_escape = connection.no_backslash_escape();
-        let patience = Some(Duration::ZERO);
-        Connection {
-            connection,
-            asked: 0,
-            server,
-            generation,
-            end: None,
-            patience,
-            no_backslash_escape,
-            inserts_returning: None,
-        }
-    }
-
-    /// The generation that it can be kept for.
-    pub(super) fn generation(&self) -> Option<u64> {
-        self.generation
-    }
-
-    /// All that is done from here on has to be done by `end`.
-    pub(super) fn begin(&mut self, end: Option<Instant>) {
-        self.end = end;
-    }
-
-    /// The connection, for one more round trip: it waits no longer than what is left. An error when nothing is.
-    pub(super) fn next(&mut self) -> Result<&mut Conn, mysql::Error> {
-        let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+    /// The crate's connection, for one round trip that may take no longer than what is left. An error when nothing is.
+    pub(super) fn conn(&mut self) -> Result<&mut Conn, mysql::Error> {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return Err(mysql::Error::IoError(io::ErrorKind::TimedOut.into()));
         }
-        // In rough steps, so that the socket's time-out stays as it is from one quick statement to the next.
-        let patience = left.map(|left| Duration::from_millis((left.as_millis() as u64).div_ceil(50) * 50));
-        if self.patience != patience {
-            limit_waiting(&*self.connection, patience)?;
-            self.patience = patience;
+        let timeout = left.map(|left| TIMEOUT_STEP * (left.as_millis().div_ceil(TIMEOUT_STEP.as_millis()) as u32));
+        if self.socket_timeout != timeout {
+            socket::set_timeouts(&self.conn, timeout)?;
+            self.socket_timeout = timeout;
         }
-        Ok(&mut self.connection)
+        Ok(&mut self.conn)
     }
 
-    /// Whether an INSERT can give back the rows that it made. The first time it is a round trip.
-    pub(super) fn inserts_returning(&mut self) -> Result<bool, mysql::Error> {
-        let known = match self.inserts_returning {
-            Some(known) => known,
-            None => Version::ask(self.next()?)?.inserts_returning,
-        };
-        self.inserts_returning = Some(known);
-        Ok(known)
-    }
-
-    /// A round trip with the statement that the metrics call `name`; nothing of its answer is left to be read.
-    pub(super) fn ask<T>(
+    /// A round trip with the statement that the metrics call `name`. `statement` must read the whole result.
+    pub(super) fn query<T>(
         &mut self,
         name: &str,
         statement: impl FnOnce(&mut Conn) -> Result<T, mysql::Error>,
     ) -> Result<T, mysql::Error> {
-        let connection = self.next()?;
+        let conn = self.conn()?;
         let start = Instant::now();
-        let answer = statement(connection);
+        let result = statement(conn);
         METRICS.statement_seconds.with_label_values(&[name]).observe(start.elapsed().as_secs_f64());
-        self.asked = self.asked.wrapping_add(1);
-        if self.asked.is_multiple_of(EMPTIED_AFTER) {
-            self.connection.slim();
-        }
-        answer
+        result
+    }
+
+    /// Runs a prepared statement, and folds its rows into `result`. Preparing is a round trip of its own, once.
+    pub(super) fn fold<T>(
+        &mut self,
+        statement: Statement<'_>,
+        params: impl Into<Params>,
+        result: T,
+        mut put: impl FnMut(&mut T, Row),
+    ) -> Result<T, mysql::Error> {
+        let prepared = self.conn()?.prep(statement.sql)?;
+        self.query(statement.name, |conn| {
+            conn.exec_fold(&prepared, params, result, |mut result, row| {
+                put(&mut result, row);
+                result
+            })
+        })
+    }
+
+    /// Runs a prepared statement without rows, and returns the number of rows that it changed.
+    pub(super) fn execute(&mut self, statement: Statement<'_>, params: impl Into<Params>) -> Result<u64, mysql::Error> {
+        let prepared = self.conn()?.prep(statement.sql)?;
+        self.query(statement.name, |conn| {
+            conn.exec_drop(&prepared, params)?;
+            Ok(conn.affected_rows())
+        })
+    }
+
+    /// Whether bytes have arrived or the other end has closed: the statement that was abandoned has ended.
+    pub(super) fn has_input(&self) -> bool {
+        socket::has_input(&self.conn)
     }
 }
 
-impl Drop for Connection {
+impl<'a> Statement<'a> {
+    pub(super) const fn new(name: &'static str, sql: &'a str) -> Statement<'a> {
+        Statement { name, sql }
+    }
+}
+
+impl OpenConnection {
+    /// Counts one more connection in `open`.
+    pub(super) fn count(open: &Arc<AtomicUsize>) -> OpenConnection {
+        open.fetch_add(1, Ordering::Relaxed);
+        METRICS.database_connections.inc();
+        OpenConnection { open: Arc::clone(open) }
+    }
+}
+
+impl Drop for OpenConnection {
     fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
         METRICS.database_connections.dec();
     }
 }
 
 impl Encryption {
-    /// In words, for a person.
+    /// In words, for `twotier check`.
     pub fn describe(&self) -> &'static str {
         match self {
             Encryption::Disabled => "off",
-            Encryption::Required => "on, with whoever answers: the certificate is not checked",
-            Encryption::Verify(_) => "on, certificate and host name checked",
+            Encryption::Required => "on; the certificate is not checked",
+            Encryption::Verify(_) => "on; certificate and host name are checked",
         }
     }
 }
 
-/// An address as the crate wants it in place of a name.
+/// An address in the form that the crate takes instead of a name.
 fn literal(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),

@@ -1,37 +1,45 @@
-//! What an error of the `mysql` crate means for the statement, its connection and its server. What is done then is the client's
-//! to decide.
+//! What an error of the `mysql` crate means for its statement, its connection and its server.
+//!
+//! What is done then is the client's decision.
 
 use std::io;
 
 use mysql::DriverError;
 
-/// What an error of the `mysql` crate means for the connection it came over.
+/// What an error means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ErrorClass {
-    /// No answer in time: the outcome is unknown, and a late answer may still come over this connection.
+    /// No response in time: the outcome is unknown.
     TimedOut,
     /// The connection broke: the outcome is unknown.
     Lost,
-    /// The statement was rolled back, and has a chance when it is run again.
-    Transient,
-    /// The same, after as long a wait for a lock as there may be.
+    /// The bytes are not those of a MySQL server.
+    NotTheProtocol,
+    /// The statement was rolled back, and may succeed when it is repeated.
+    Conflict,
+    /// The same, after the longest wait for a lock.
     LockWait,
-    /// The server is not the one to talk to now: it takes no writes, or has lost its cluster.
-    WrongServer,
-    /// The server's own answer, which would be the same again.
+    /// The server takes no writes.
+    ReadOnly,
+    /// The server is a Galera node outside the primary component.
+    LostCluster,
+    /// The server's own error, which would be the same again.
     Refused,
 }
 
 impl ErrorClass {
-    pub(super) fn of(error: &mysql::Error) -> ErrorClass {
+    pub(super) fn new(error: &mysql::Error) -> ErrorClass {
         match error {
             mysql::Error::MySqlError(server) => match server.code {
                 1205 => ErrorClass::LockWait,
                 // Deadlock, interrupted; certification failures of clusters.
-                1213 | 1317 | 3101 => ErrorClass::Transient,
-                1180 if server.message.contains("149") => ErrorClass::Transient,
-                // Read-only in three ways; a Galera node that is not ready.
-                1290 | 1792 | 1836 | 1047 => ErrorClass::WrongServer,
+                1213 | 1317 | 3101 => ErrorClass::Conflict,
+                // "Error during COMMIT" of a Galera node: 149 is a failed certification.
+                1180 if server.message.contains("149") => ErrorClass::Conflict,
+                1180 if server.message.contains("provider status") => ErrorClass::LostCluster,
+                1047 if server.message.contains("WSREP") => ErrorClass::LostCluster,
+                // Read-only in three ways.
+                1290 | 1792 | 1836 => ErrorClass::ReadOnly,
                 // Took too long, by a limit of the server's own.
                 1969 | 3024 => ErrorClass::TimedOut,
                 // Shutdown, killed, and the network's end as the server saw it.
@@ -39,12 +47,13 @@ impl ErrorClass {
                 _ => ErrorClass::Refused,
             },
             mysql::Error::IoError(error) => ErrorClass::of_io(error),
+            // Without an error of the socket as its source, the packets themselves are malformed.
             mysql::Error::CodecError(error) => match std::error::Error::source(error) {
                 Some(source) => source.downcast_ref::<io::Error>().map_or(ErrorClass::Lost, ErrorClass::of_io),
-                None => ErrorClass::Lost,
+                None => ErrorClass::NotTheProtocol,
             },
             mysql::Error::DriverError(DriverError::ConnectTimeout | DriverError::Timeout) => ErrorClass::TimedOut,
-            // Whatever else it is, nobody knows what is still in the pipe.
+            // The rest of a response may still be on the way.
             mysql::Error::DriverError(_)
             | mysql::Error::TlsError(_)
             | mysql::Error::UrlError(_)
@@ -54,20 +63,21 @@ impl ErrorClass {
     }
 
     /// Its name in the metrics.
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             ErrorClass::TimedOut => "timed_out",
             ErrorClass::Lost => "lost",
-            ErrorClass::Transient => "conflict",
+            ErrorClass::NotTheProtocol => "not_a_database",
+            ErrorClass::Conflict => "conflict",
             ErrorClass::LockWait => "lock_wait",
-            ErrorClass::WrongServer => "wrong_server",
+            ErrorClass::ReadOnly => "read_only",
+            ErrorClass::LostCluster => "lost_cluster",
             ErrorClass::Refused => "refused",
         }
     }
 
     fn of_io(error: &io::Error) -> ErrorClass {
         match error.kind() {
-            // A socket's time-out is either, depending on the platform.
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ErrorClass::TimedOut,
             _ => ErrorClass::Lost,
         }
@@ -86,15 +96,22 @@ mod tests {
     #[test]
     fn each_code_of_a_server_has_its_meaning() {
         let meanings = [
-            (1213, "", ErrorClass::Transient),
+            (1213, "", ErrorClass::Conflict),
             (1205, "", ErrorClass::LockWait),
-            (3101, "", ErrorClass::Transient),
-            (1047, "WSREP has not yet prepared node", ErrorClass::WrongServer),
-            (1180, "Got error 149 during COMMIT", ErrorClass::Transient),
+            (3101, "", ErrorClass::Conflict),
+            (1047, "WSREP has not yet prepared node for application use", ErrorClass::LostCluster),
+            (1047, "Unknown command", ErrorClass::Refused),
+            (1180, "Got error 149 during COMMIT", ErrorClass::Conflict),
+            (
+                1180,
+                "Error while appending streaming replication fragment(provider status: Not connected to Primary Component)",
+                ErrorClass::LostCluster,
+            ),
             (1180, "Got error 5 during COMMIT", ErrorClass::Refused),
-            (1290, "", ErrorClass::WrongServer),
-            (1792, "", ErrorClass::WrongServer),
-            (1836, "", ErrorClass::WrongServer),
+            (1290, "", ErrorClass::ReadOnly),
+            (1792, "", ErrorClass::ReadOnly),
+            (1836, "", ErrorClass::ReadOnly),
+            (1969, "", ErrorClass::TimedOut),
             (1927, "", ErrorClass::Lost),
             (1053, "", ErrorClass::Lost),
             (4031, "", ErrorClass::Lost),
@@ -102,16 +119,16 @@ mod tests {
             (1146, "", ErrorClass::Refused),
         ];
         for (code, message, want) in meanings {
-            assert_eq!(ErrorClass::of(&server(code, message)), want, "{code} {message}");
+            assert_eq!(ErrorClass::new(&server(code, message)), want, "{code} {message}");
         }
     }
 
     #[test]
-    fn whatever_is_not_the_servers_own_packet_leaves_the_connection_unusable() {
+    fn every_other_error_says_nothing_of_the_outcome() {
         let io = |kind: io::ErrorKind| mysql::Error::IoError(kind.into());
-        assert_eq!(ErrorClass::of(&io(io::ErrorKind::WouldBlock)), ErrorClass::TimedOut);
-        assert_eq!(ErrorClass::of(&io(io::ErrorKind::TimedOut)), ErrorClass::TimedOut);
-        assert_eq!(ErrorClass::of(&io(io::ErrorKind::BrokenPipe)), ErrorClass::Lost);
-        assert_eq!(ErrorClass::of(&mysql::Error::DriverError(DriverError::PacketOutOfSync)), ErrorClass::Lost);
+        assert_eq!(ErrorClass::new(&io(io::ErrorKind::WouldBlock)), ErrorClass::TimedOut);
+        assert_eq!(ErrorClass::new(&io(io::ErrorKind::TimedOut)), ErrorClass::TimedOut);
+        assert_eq!(ErrorClass::new(&io(io::ErrorKind::BrokenPipe)), ErrorClass::Lost);
+        assert_eq!(ErrorClass::new(&mysql::Error::DriverError(DriverError::PacketOutOfSync)), ErrorClass::Lost);
     }
 }

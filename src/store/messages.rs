@@ -1,10 +1,9 @@
 //! Reading, editing and deleting messages: the statements, and the mapping of their rows.
 
-use mysql::prelude::Queryable;
 use mysql::{Params, Row, Value};
 
 use super::client::Client;
-use super::connection::Connection;
+use super::connection::{Connection, Statement};
 use super::error::Error;
 use crate::message::{Message, NewMessage, Timestamp};
 
@@ -21,24 +20,6 @@ const BY_ID: Statement<'_> =
 const REPLACE: Statement<'_> =
     Statement::new("replace", "UPDATE messages SET message = ?, edited_at = UTC_TIMESTAMP(6) WHERE id = ?");
 const REMOVE: Statement<'_> = Statement::new("remove", "DELETE FROM messages WHERE id = ?");
-const PROBE: Statement<'_> =
-    Statement::new("probe", "SELECT id, message, created_at, edited_at FROM messages ORDER BY id LIMIT 1");
-
-/// A statement that is prepared, once for a connection.
-#[derive(Clone, Copy)]
-pub(super) struct Statement<'a> {
-    /// What the metrics call it.
-    name: &'static str,
-    sql: &'a str,
-}
-
-impl<'a> Statement<'a> {
-    /// A statement with a name.
-    pub(super) const fn new(name: &'static str, sql: &'a str) -> Statement<'a> {
-        Statement { name, sql }
-    }
-}
-
 impl Client {
     /// The newest `limit` messages, newest first.
     pub fn newest(&mut self, limit: usize) -> Result<Vec<Message>, Error> {
@@ -63,7 +44,7 @@ impl Client {
     /// Gives the message with this id another text. Nothing when there is none.
     pub fn replace(&mut self, id: u64, text: &NewMessage) -> Result<Option<Message>, Error> {
         self.run(|connection, _| {
-            execute(connection, REPLACE, (text.as_str(), id))?;
+            connection.execute(REPLACE, (text.as_str(), id))?;
             Ok(read(connection, BY_ID, (id,))?.pop())
         })
     }
@@ -72,13 +53,8 @@ impl Client {
     pub fn remove(&mut self, id: u64) -> Result<bool, Error> {
         // An attempt whose answer was lost may have deleted it.
         self.run(|connection, outcome_unknown| {
-            execute(connection, REMOVE, (id,)).map(|affected| affected > 0 || outcome_unknown)
+            connection.execute(REMOVE, (id,)).map(|affected| affected > 0 || outcome_unknown)
         })
-    }
-
-    /// Whether the table can be read, with all the columns that are needed.
-    pub fn probe(&mut self) -> Result<(), Error> {
-        self.run(|connection, _| read(connection, PROBE, ()).map(drop))
     }
 }
 
@@ -88,38 +64,7 @@ pub(super) fn read(
     statement: Statement<'_>,
     params: impl Into<Params>,
 ) -> Result<Vec<Message>, mysql::Error> {
-    fold(connection, statement, params, Vec::new(), |messages, row| messages.push(message(row)))
-}
-
-/// Runs a prepared statement, and puts each of its rows into `result`.
-pub(super) fn fold<T>(
-    connection: &mut Connection,
-    statement: Statement<'_>,
-    params: impl Into<Params>,
-    result: T,
-    mut put: impl FnMut(&mut T, Row),
-) -> Result<T, mysql::Error> {
-    // The first time it is a round trip of its own.
-    let prepared = connection.next()?.prep(statement.sql)?;
-    connection.ask(statement.name, |connection| {
-        connection.exec_fold(&prepared, params, result, |mut result, row| {
-            put(&mut result, row);
-            result
-        })
-    })
-}
-
-/// Runs a prepared statement without rows, and gives the number of rows that it changed.
-pub(super) fn execute(
-    connection: &mut Connection,
-    statement: Statement<'_>,
-    params: impl Into<Params>,
-) -> Result<u64, mysql::Error> {
-    let prepared = connection.next()?.prep(statement.sql)?;
-    connection.ask(statement.name, |connection| {
-        connection.exec_drop(&prepared, params)?;
-        Ok(connection.affected_rows())
-    })
+    connection.fold(statement, params, Vec::new(), |messages, row| messages.push(message(row)))
 }
 
 pub(super) fn message(mut row: Row) -> Message {

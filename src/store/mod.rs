@@ -1,21 +1,29 @@
-//! The database: the only module that knows SQL and the `mysql` crate.
+//! The database: the only folder that knows SQL and the `mysql` crate.
 //!
-//! [`servers`] finds a server, [`connection`] opens a connection to it, and a [`client`] keeps one connection and tries again where
-//! what `error_class` makes of an error allows it. [`messages`] and [`insert`] hold the statements, [`schema`] creates and upgrades
-//! the table, [`version`] tells products apart. Nothing here knows HTTP.
+//! In come texts, keys and ids; out go messages and what became of each text. [`servers`] chooses a server, [`connection`]
+//! logs in and `session` sets the session up, `pool` shares the connections, and a [`client`] repeats what may be repeated.
+//! [`messages`] and [`insert`] hold the statements of requests; [`schema`] describes the table, [`migration`] changes it,
+//! `health` checks it, and the [`supervisor`] does all three in time. Nothing here knows HTTP.
 
 pub mod client;
+mod connect_error;
 pub mod connection;
 pub mod error;
 mod error_class;
+mod health;
 pub mod insert;
 pub mod messages;
+pub mod migration;
+mod pool;
 pub mod schema;
 pub mod servers;
+mod session;
+mod socket;
 pub mod supervisor;
 pub mod version;
+pub mod write_block;
 
-pub use client::{Client, Timeouts};
+pub use client::{Client, Database, Timeouts};
 pub use connection::{Account, Encryption};
 pub use error::{ConnectError, Error};
 pub use insert::{NewRow, Outcome};

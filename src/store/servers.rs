@@ -1,19 +1,21 @@
-//! The database's servers: their names, their addresses, which of them to try first, and a connection that nobody uses yet.
+//! The database's servers: their names, their addresses, and which of them is used.
 //!
-//! Names are resolved by one thread that nobody waits for, because a resolver may hang; everybody else uses the addresses
-//! that it found last. Every address of a name is tried, and one that failed is tried last for a while.
+//! Names are resolved by a thread of its own, because a resolver may hang; all others use the addresses that it found last.
+//! Every address of a name is tried, and one that failed is tried last for a while. Never runs a statement of the board.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mysql::prelude::Queryable;
-use mysql::{Conn, Value};
+use log::{info, warn};
 
-use super::connection::{Account, Connection};
-use super::error::ConnectError;
-use crate::system::LeanConnection;
+use super::connect_error::ConnectError;
+use super::connection::{Account, Connection, OpenConnection};
+use super::session::{ServerInfo, SessionError, SessionLimits};
+use super::write_block::WriteBlock;
+use crate::metrics::METRICS;
 
 /// A server as it is set: a name or an address, and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,22 +29,22 @@ pub struct Host {
 /// The servers and what is known of them.
 pub struct Servers {
     hosts: Vec<Host>,
-    account: Account,
+    account: Mutex<Account>,
+    /// Connections that this service may have to one server.
+    max_connections: usize,
     known: Mutex<Known>,
-    asked: Condvar,
-    /// A connection that is open and has no client.
-    spare: Mutex<Option<Connection>>,
+    /// How often the primary has changed.
+    generation: AtomicU64,
+    became_stale: Condvar,
 }
 
 #[derive(Default)]
 struct Known {
     addresses: Vec<Address>,
-    /// Somebody could not connect since the names were resolved last.
+    /// A connect has failed since the names were resolved last.
     stale: bool,
-    /// The server that all clients are to use.
-    current: Option<SocketAddr>,
-    /// How often that has changed.
-    generation: u64,
+    /// The server that all connections use.
+    primary: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,21 +52,44 @@ struct Address {
     host: Host,
     socket: SocketAddr,
     failed: Option<Instant>,
+    /// Open connections of this service, abandoned ones included.
+    open: Arc<AtomicUsize>,
 }
 
-/// How long a failed address is tried after the others.
+/// What one of the servers answered to `twotier check`.
+pub struct Probe {
+    /// Name and address.
+    pub server: String,
+    /// What it is, or why it can't be used.
+    pub result: Result<ServerReport, ConnectError>,
+}
+
+/// A server that can be used.
+pub struct ServerReport {
+    /// Product and version.
+    pub version: String,
+    /// Why it takes no writes, if it takes none.
+    pub write_block: Option<String>,
+}
+
+/// A connection before it is known which primary it belongs to.
+type Opened = (mysql::Conn, ServerInfo, OpenConnection);
+
+/// How long an address that failed is tried after the others.
 const AVOID: Duration = Duration::from_secs(30);
-/// Names are not resolved more often than this.
+/// The shortest time between two resolutions of the names.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Servers {
     /// The servers called `hosts`, none of them resolved yet.
-    pub fn new(hosts: Vec<Host>, account: Account) -> Servers {
-        Servers { hosts, account, known: Mutex::default(), asked: Condvar::new(), spare: Mutex::default() }
+    pub fn new(hosts: Vec<Host>, account: Account, max_connections: usize) -> Servers {
+        let account = Mutex::new(account);
+        let (known, became_stale) = (Mutex::default(), Condvar::new());
+        Servers { hosts, account, max_connections, known, generation: AtomicU64::new(0), became_stale }
     }
 
-    /// Finds the addresses of all names; may take as long as the resolver likes. Names that can't be resolved now keep the
-    /// addresses they had. An error when none is known at all.
+    /// Finds the addresses of all names, however long the resolver takes. A name that can't be resolved now keeps the addresses
+    /// that it had. An error when no address is known at all.
     pub fn resolve(&self) -> Result<(), ConnectError> {
         let found: Vec<_> = self.hosts.iter().map(|h| (h, (h.name.as_str(), h.port).to_socket_addrs())).collect();
         let mut known = self.lock();
@@ -73,10 +98,14 @@ impl Servers {
         let mut missing = None;
         for (host, sockets) in found {
             let mut add = |socket: SocketAddr| {
-                let failed = before.iter().find(|a| a.socket == socket).and_then(|a| a.failed);
-                if !known.addresses.iter().any(|a| a.socket == socket) {
-                    known.addresses.push(Address { host: host.clone(), socket, failed });
+                if known.addresses.iter().any(|a| a.socket == socket) {
+                    return;
                 }
+                let address = match before.iter().find(|a| a.socket == socket) {
+                    Some(address) => Address { host: host.clone(), ..address.clone() },
+                    None => Address { host: host.clone(), socket, failed: None, open: Arc::default() },
+                };
+                known.addresses.push(address);
             };
             match sockets {
                 Ok(sockets) => sockets.for_each(&mut add),
@@ -92,123 +121,173 @@ impl Servers {
         }
     }
 
-    /// Resolves the names again whenever somebody could not connect; for a thread of its own.
-    pub fn keep_resolved(&self) -> ! {
+    /// Resolves the names again whenever a connect has failed; for a thread of its own.
+    pub(super) fn keep_resolved(&self) -> ! {
         loop {
             let mut known = self.lock();
             while !known.stale {
-                known = self.asked.wait(known).unwrap_or_else(PoisonError::into_inner);
+                known = self.became_stale.wait(known).unwrap_or_else(PoisonError::into_inner);
             }
             drop(known);
             if let Err(error) = self.resolve() {
-                log::warn!("{error}");
+                warn!("{error}");
             }
             std::thread::sleep(RESOLVE_PAUSE);
         }
     }
 
-    /// Opens a connection with the first server that gives one and takes writes, within `limit` for all of them together; with
-    /// one that takes none when there is no other. Its statements wait for row locks for `lock_wait` seconds.
-    pub(super) fn connect(&self, limit: Duration, lock_wait: Option<u64>) -> Result<Connection, ConnectError> {
+    /// Connects to the first server that takes writes, within `limit` for all servers together; to one that takes none when
+    /// there is no other. `session` limits what the server spends on one statement.
+    pub(super) fn connect(&self, limit: Duration, session: Option<SessionLimits>) -> Result<Connection, ConnectError> {
         let addresses = self.in_order();
-        let end = Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         let mut reader = None;
-        let mut telling = ConnectError::NameNotFound {
-            host: self.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(","),
-            reason: "not resolved yet".to_owned(),
-        };
+        let mut cause = ConnectError::NameNotFound { host: self.names(), reason: "not resolved yet".to_owned() };
         for (at, address) in addresses.iter().enumerate() {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             let share = left / (addresses.len() - at) as u32;
-            let opened =
-                self.account.open(&address.host.name, address.socket, share, lock_wait).and_then(|mut connection| {
-                    // One server is taken as it is; of several, the primary.
-                    let writable = addresses.len() == 1 || takes_writes(&mut connection)?;
-                    Ok((connection, writable))
-                });
-            match opened {
-                Ok((connection, true)) => return Ok(self.settle_on(connection, address.socket)),
-                Ok((connection, false)) => reader = Some((connection, address.socket)),
+            match self.open(address, share, session) {
+                Ok(opened) if opened.1.write_block.is_none() => return Ok(self.adopt_primary(address.socket, opened)),
+                Ok(opened) => drop(reader.get_or_insert((address.socket, opened))),
                 Err(error) => {
-                    self.avoid(address.socket);
-                    let error = ConnectError::of(&error, address.to_string());
-                    if error.weight() >= telling.weight() {
-                        telling = error;
+                    METRICS.database_connects.with_label_values(&[error.label()]).inc();
+                    if !matches!(error, ConnectError::Saturated { .. } | ConnectError::TooManyConnections { .. }) {
+                        self.mark_failed(address.socket);
+                    }
+                    if error.specificity() >= cause.specificity() {
+                        cause = error;
                     }
                 }
             }
         }
         match reader {
-            Some((connection, server)) => Ok(Connection::of_reader(connection, server)),
-            None => Err(telling),
+            Some((server, opened)) => Ok(self.adopt_primary(server, opened)),
+            None => Err(cause),
         }
     }
 
-    /// Keeps a connection for the client that needs one next.
-    pub(super) fn keep_spare(&self, connection: Connection) {
-        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+    /// The number of the choice of the primary; connections of another one go to another server.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
-    /// The connection that is kept, if there is one.
-    pub(super) fn take_spare(&self) -> Option<Connection> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Open connections of this service to the primary.
+    pub(super) fn open_connections(&self) -> usize {
+        let known = self.lock();
+        let primary = known.addresses.iter().find(|a| Some(a.socket) == known.primary);
+        primary.map_or(0, |address| address.open.load(Ordering::Relaxed))
     }
 
-    /// All clients go to the same server: one that reads elsewhere would miss what was written here.
-    fn settle_on(&self, connection: LeanConnection, server: SocketAddr) -> Connection {
-        let mut known = self.lock();
-        if known.current != Some(server) {
-            if known.current.is_some() {
-                log::warn!("going over to the database server {server}");
-            }
-            known.current = Some(server);
-            known.generation += 1;
-        }
-        Connection::of_primary(connection, server, known.generation)
-    }
-
-    /// Whether a connection that was opened in this generation is still one with the right server.
-    pub(super) fn is_current(&self, generation: u64) -> bool {
-        self.lock().generation == generation
-    }
-
-    /// Tries `socket` last for a while, and has the names resolved again.
-    pub(super) fn avoid(&self, socket: SocketAddr) {
+    /// Tries `socket` after the others for a while, and has the names resolved again.
+    pub(super) fn mark_failed(&self, socket: SocketAddr) {
         let mut known = self.lock();
         if let Some(address) = known.addresses.iter_mut().find(|a| a.socket == socket) {
             address.failed = Some(Instant::now());
         }
         known.stale = true;
-        self.asked.notify_one();
+        self.became_stale.notify_one();
     }
 
-    /// Whether some server takes TCP connections, within `timeout` for each address; for whoever waits for the first one.
-    pub fn listens(&self, timeout: Duration) -> bool {
+    /// Whether a server accepts TCP connections, within `timeout` for each address.
+    pub fn accepts_connections(&self, timeout: Duration) -> bool {
         self.in_order().iter().any(|address| TcpStream::connect_timeout(&address.socket, timeout).is_ok())
     }
 
-    /// The addresses that are known, for a person to read.
+    /// The known addresses, for people.
     pub fn addresses(&self) -> Vec<String> {
         self.in_order().iter().map(Address::to_string).collect()
     }
 
+    /// Logs in to each server in turn, within `timeout` each.
+    pub fn probe_each(&self, timeout: Duration) -> Vec<Probe> {
+        let probe = |address: &Address| {
+            let result = self.open(address, timeout, None).map(|(_, info, _)| ServerReport {
+                version: info.version.text,
+                write_block: info.write_block.map(|block| block.to_string()),
+            });
+            Probe { server: address.to_string(), result }
+        };
+        self.in_order().iter().map(probe).collect()
+    }
+
     /// The name of the database.
-    pub fn database(&self) -> &str {
-        &self.account.database
+    pub fn database(&self) -> String {
+        self.account().database
+    }
+
+    fn open(&self, address: &Address, share: Duration, session: Option<SessionLimits>) -> Result<Opened, ConnectError> {
+        let text = address.to_string();
+        if address.open.load(Ordering::Relaxed) >= self.max_connections {
+            return Err(ConnectError::Saturated { address: text });
+        }
+        let counted = OpenConnection::count(&address.open);
+        let mut account = self.account();
+        let mut opened = account.open(&address.host.name, address.socket, share, session);
+        if let Err(error) = &opened
+            && let Some(password) = self.reload_password(error)
+        {
+            account.password = Some(password);
+            opened = account.open(&address.host.name, address.socket, share, session);
+        }
+        match opened {
+            Ok((_, info)) if info.write_block == Some(WriteBlock::LostCluster) => {
+                Err(ConnectError::LostCluster { address: text, reason: "wsrep_ready is OFF".to_owned() })
+            }
+            Ok((conn, info)) => Ok((conn, info, counted)),
+            Err(error) => Err(error.into_connect_error(text)),
+        }
+    }
+
+    /// The password that its file holds now, when a login was denied and the file has changed.
+    fn reload_password(&self, error: &SessionError) -> Option<String> {
+        let SessionError::Driver(mysql::Error::MySqlError(server)) = error else { return None };
+        if server.code != 1045 {
+            return None;
+        }
+        let account = self.account();
+        let password = account.reload_password.as_ref()?()?;
+        if account.password.as_ref() == Some(&password) {
+            return None;
+        }
+        info!("the login was denied and the password's file has changed; trying the new password");
+        self.account.lock().unwrap_or_else(PoisonError::into_inner).password = Some(password.clone());
+        Some(password)
+    }
+
+    /// All connections use one server, so that no read misses what another connection wrote.
+    fn adopt_primary(&self, server: SocketAddr, (conn, info, counted): Opened) -> Connection {
+        let mut known = self.lock();
+        if known.primary != Some(server) {
+            if known.primary.is_some() {
+                warn!("switching to the database server {server}");
+            }
+            known.primary = Some(server);
+            self.generation.fetch_add(1, Ordering::AcqRel);
+            METRICS.set_database_server(&server.to_string(), &info.version.text);
+        }
+        Connection::new(conn, info, server, self.generation(), counted)
     }
 
     fn in_order(&self) -> Vec<Address> {
         let known = self.lock();
         let mut addresses = known.addresses.clone();
-        let current = known.current;
+        let primary = known.primary;
         drop(known);
         let now = Instant::now();
         let failed = |a: &Address| a.failed.filter(|failed| now.duration_since(*failed) < AVOID);
-        addresses.sort_by_key(|a| (failed(a), current != Some(a.socket)));
+        addresses.sort_by_key(|a| (failed(a), primary != Some(a.socket)));
         addresses
+    }
+
+    fn names(&self) -> String {
+        self.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    fn account(&self) -> Account {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -216,17 +295,12 @@ impl Servers {
     }
 }
 
-fn takes_writes(connection: &mut Conn) -> Result<bool, mysql::Error> {
-    // A number or a word, as the version has it.
-    let read_only: Option<Value> = connection.query_first("SELECT @@GLOBAL.read_only LIMIT 1")?;
-    Ok(matches!(read_only, Some(Value::Bytes(value)) if value == b"0" || value == b"OFF"))
-}
-
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name.contains(':') {
-            true => write!(f, "[{}]:{}", self.name, self.port),
-            false => write!(f, "{}:{}", self.name, self.port),
+        if self.name.contains(':') {
+            write!(f, "[{}]:{}", self.name, self.port)
+        } else {
+            write!(f, "{}:{}", self.name, self.port)
         }
     }
 }
@@ -247,8 +321,9 @@ mod tests {
     fn servers(hosts: &[&str]) -> Servers {
         let hosts = hosts.iter().map(|name| Host { name: (*name).to_owned(), port: 3306 }).collect();
         let encryption = crate::store::Encryption::Disabled;
-        let account = Account { user: "u".into(), password: None, database: "d".into(), encryption };
-        Servers::new(hosts, account)
+        let account =
+            Account { user: "u".into(), password: None, reload_password: None, database: "d".into(), encryption };
+        Servers::new(hosts, account, 1)
     }
 
     fn order(servers: &Servers) -> Vec<String> {
@@ -256,11 +331,11 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_tried_in_the_order_they_are_set_but_failed_ones_last() {
+    fn servers_are_tried_in_the_order_of_the_setting_but_failed_ones_last() {
         let servers = servers(&["127.0.0.1", "127.0.0.2", "::1"]);
         servers.resolve().unwrap();
         assert_eq!(order(&servers), ["127.0.0.1", "127.0.0.2", "::1"]);
-        servers.avoid("127.0.0.1:3306".parse().unwrap());
+        servers.mark_failed("127.0.0.1:3306".parse().unwrap());
         assert_eq!(order(&servers), ["127.0.0.2", "::1", "127.0.0.1"]);
         servers.resolve().unwrap();
         assert_eq!(order(&servers), ["127.0.0.2", "::1", "127.0.0.1"], "resolving forgets no failure");
@@ -279,15 +354,25 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_not_found_for_a_while_keep_their_addresses_and_their_places() {
+    fn names_that_are_not_found_for_a_while_keep_their_addresses_and_their_order() {
         let servers = servers(&["a.invalid", "127.0.0.2", "b.invalid"]);
         let address = |name: &str, ip: &str| Address {
             host: Host { name: name.into(), port: 3306 },
             socket: format!("{ip}:3306").parse().unwrap(),
             failed: None,
+            open: Arc::default(),
         };
         servers.lock().addresses = vec![address("a.invalid", "127.0.0.1"), address("b.invalid", "127.0.0.3")];
         servers.resolve().unwrap();
         assert_eq!(order(&servers), ["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
+    }
+
+    #[test]
+    fn a_server_with_its_share_of_connections_gets_no_other_one() {
+        let servers = servers(&["127.0.0.1"]);
+        servers.resolve().unwrap();
+        let _open = OpenConnection::count(&servers.lock().addresses[0].open);
+        let error = servers.connect(Duration::from_secs(1), None).err();
+        assert!(matches!(error, Some(ConnectError::Saturated { .. })), "{error:?}");
     }
 }

@@ -1,121 +1,188 @@
-//! Supervisor the database: finding the server, and waiting until the table has its shape.
+//! The supervisor of the database: waits for it at start-up, migrates the table, and checks both from then on.
 //!
-//! Tries again, less and less often, whatever may pass by itself; gives up after the time that is set, or what only a person
-//! can change. Answers nobody: what it waits for is in the lifecycle.
+//! One thread. It repeats what may pass by itself, and gives up after DB_WAIT, or on what only an operator can change. It
+//! answers no request: its findings are in the [`Lifecycle`].
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{error, info, warn};
 
-use super::schema::SchemaState;
-use super::{Client, ConnectError, Error, Servers, Timeouts};
-use crate::lifecycle::Lifecycle;
+use super::client::Database;
+use super::error::Error;
+use super::migration;
+use super::schema::{SchemaState, Table};
+use super::write_block::WriteBlock;
+use crate::lifecycle::{Lifecycle, Reason};
+use crate::outage_log::Outages;
 use crate::retry::Backoff;
 
-/// The opening of the database, which lasts until the table has its shape.
+/// What the supervisor works on.
 pub struct Supervisor {
-    /// What is opened.
-    pub servers: Arc<Servers>,
-    /// What it waits for is said here, and in the end that it is open.
+    /// The database.
+    pub database: Arc<Database>,
+    /// Where its findings are.
     pub lifecycle: Arc<Lifecycle>,
-    /// How long a connection and a statement may take.
-    pub timeouts: Timeouts,
-    /// How long to try; without it for ever.
+    /// The log of outages, which it closes.
+    pub outages: Arc<Outages>,
+    /// How long to try at start-up; `None` for ever.
     pub wait: Option<Duration>,
-    /// Told after each attempt; nobody needs to hear it.
-    pub tried: Sender<()>,
+    /// Whether a table with columns of another program is taken over.
+    pub take_over: bool,
 }
 
-/// Delays between attempts.
+/// Delays between attempts at start-up.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-const MAX_DELAY: Duration = Duration::from_secs(5);
-/// How long what only a person can change is tried again: a database container creates users and databases late.
-const PERSONS_WAIT: Duration = Duration::from_secs(30);
-/// How often, during a delay, a port that was closed is looked at; and how long one look may take.
-const KNOCK: Duration = Duration::from_millis(200);
+const MAX_DELAY: Duration = Duration::from_secs(1);
+/// How long a cause is retried that only an operator can change: a database container creates users and databases late.
+const PERMANENT_CAUSE_WAIT: Duration = Duration::from_secs(30);
+/// Time between two log lines of the same cause.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
+/// Time between two checks of reads.
+const CHECK_PAUSE: Duration = Duration::from_secs(1);
+/// Checks of reads for one check of writes; while writes are blocked they are checked each time.
+const CHECKS_FOR_WRITES: u32 = 5;
 
 impl Supervisor {
-    /// Opens the database in a thread of its own, which then keeps the servers' names resolved. `give_up` is told why there
-    /// will be no other attempt.
-    pub fn start(self, give_up: impl FnOnce(String) + Send + 'static) -> io::Result<()> {
+    /// Starts the supervisor in a thread of its own, and another one that keeps the servers' names resolved. `give_up` gets the
+    /// reason when there will be no other attempt. `wake` is called after the supervisor has returned its connection.
+    pub fn start(
+        self,
+        give_up: impl FnOnce(String) + Send + 'static,
+        wake: impl Fn() + Send + 'static,
+    ) -> io::Result<()> {
         let run = move || {
-            let reason = catch_unwind(AssertUnwindSafe(|| self.run()));
-            give_up(reason.unwrap_or_else(|_| "opening the database met a panic".to_owned()));
+            let reason = catch_unwind(AssertUnwindSafe(|| self.run(&wake)));
+            give_up(reason.unwrap_or_else(|_| "the supervisor of the database panicked".to_owned()));
         };
         thread::Builder::new().name("database".to_owned()).spawn(run).map(drop)
     }
 
-    /// Comes back only to say why it gave up.
-    fn run(&self) -> String {
+    /// Returns only the reason why it gave up.
+    fn run(&self, wake: &impl Fn()) -> String {
+        if let Err(reason) = self.open() {
+            return reason;
+        }
+        self.lifecycle.set_serving();
+        let database = Arc::clone(&self.database);
+        let resolver = thread::Builder::new().name("resolver".to_owned());
+        if let Err(error) = resolver.spawn(move || database.servers().keep_resolved()) {
+            error!("the names of the database's servers will not be resolved again: {error}");
+        }
+        self.watch(wake)
+    }
+
+    fn open(&self) -> Result<(), String> {
         let start = Instant::now();
-        let mut needs_a_person_since = None;
+        let mut permanent_since = None;
         let mut delays = Backoff::new(FIRST_DELAY, MAX_DELAY);
+        let mut logged: Option<(&'static str, Instant)> = None;
         for attempt in 1u64.. {
-            let error = match self.open() {
-                Ok(()) => break,
+            let error = match self.try_open(start) {
+                Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            self.lifecycle.set_waiting_for(error.summary());
-            let _ = self.tried.send(());
-            let since = needs_a_person_since.filter(|_| error.is_permanent()).unwrap_or_else(Instant::now);
-            needs_a_person_since = error.is_permanent().then_some(since);
-            let hopeless = needs_a_person_since.is_some_and(|since| since.elapsed() >= PERSONS_WAIT);
-            if hopeless || self.wait.is_some_and(|wait| start.elapsed() >= wait) {
-                warn!("attempt {attempt} to open the database failed: {error}");
-                return format!("gave up after {attempt} attempts: {error}");
+            self.lifecycle.set_waiting_for(reason(&error));
+            let since = permanent_since.filter(|_| error.is_permanent()).unwrap_or_else(Instant::now);
+            permanent_since = error.is_permanent().then_some(since);
+            let is_hopeless = permanent_since.is_some_and(|since| since.elapsed() >= PERMANENT_CAUSE_WAIT);
+            if is_hopeless || self.wait.is_some_and(|wait| start.elapsed() >= wait) {
+                return Err(format!("gave up on the database after {attempt} attempts: {error}"));
             }
             let left = self.wait.map_or(MAX_DELAY, |wait| wait.saturating_sub(start.elapsed()));
             let delay = delays.next().unwrap_or(MAX_DELAY).min(left);
-            warn!("attempt {attempt} to open the database failed: {error}; next in {} ms", delay.as_millis());
-            self.pause(delay, &error);
+            if logged.is_none_or(|(cause, at)| cause != error.label() || at.elapsed() >= LOG_PAUSE) {
+                warn!(attempt = attempt, delay_ms = delay.as_millis() as u64; "the database is not available: {error}");
+                logged = Some((error.label(), Instant::now()));
+            }
+            thread::sleep(delay);
         }
-        self.lifecycle.set_open();
-        let _ = self.tried.send(());
-        info!("open after {} ms", start.elapsed().as_millis());
-        self.servers.keep_resolved()
+        Ok(())
     }
 
-    fn open(&self) -> Result<(), Error> {
-        self.servers.resolve().map_err(Error::NoSession)?;
-        let mut client = Client::new(Arc::clone(&self.servers), self.timeouts);
-        let version = client.version()?;
-        if !version.supported {
-            let words = "twotier runs on MySQL 8.0.13 or newer and MariaDB 10.5 or newer";
-            return Err(Error::Refused(format!("the server is {}; {words}", version.text)));
+    fn try_open(&self, start: Instant) -> Result<(), Error> {
+        self.database.servers().resolve().map_err(Error::NoConnection)?;
+        let mut client = self.client()?;
+        let (version, server, table) = client.run(|connection, _| {
+            Ok((connection.info.version.clone(), connection.server, Table::describe(connection)?))
+        })?;
+        version.check()?;
+        if table.state(self.take_over) != SchemaState::Current {
+            // The migration needs a connection without limits, which may be the only one that there may be.
+            client.reconnect();
+            drop(client);
+            migration::migrate(&self.database, self.take_over, |step| {
+                info!("{step}");
+                self.lifecycle.set_waiting_for(Reason { text: step, label: "migrating" });
+            })?;
         }
-        if client.shape()? == SchemaState::Current {
-            client.leave();
-            return Ok(());
-        }
-        let patient = Timeouts { statement: None, ..self.timeouts };
-        Client::new(Arc::clone(&self.servers), patient).prepare_table(|step| {
-            info!("{step}");
-            self.lifecycle.set_waiting_for(step);
-        })
+        table.warnings().iter().for_each(|warning| warn!("{warning}"));
+        let database = self.database.servers().database();
+        info!("database ready after {} ms: {database} on {server}, {}", start.elapsed().as_millis(), version.text);
+        Ok(())
     }
 
-    /// Waits for `delay`, or less when a port that was closed opens, because then the database has just come up.
-    fn pause(&self, delay: Duration, error: &Error) {
-        let end = Instant::now() + delay;
+    fn watch(&self, wake: &impl Fn()) -> ! {
+        let mut block: Option<WriteBlock> = None;
+        let mut round = 0u32;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
+            self.database.maintain();
+            self.outages.tick();
+            self.lifecycle.begin_check();
+            let mut client = self.client();
+            let reads = client.as_mut().map_err(|error| error.clone()).and_then(|client| client.check_reads());
+            self.lifecycle.finish_check(reads.as_ref().map(drop).map_err(reason));
+            match &reads {
+                Ok(()) => self.outages.reads.succeed(),
+                Err(error) => self.outages.reads.fail(error.label(), error, 0, "-"),
             }
-            thread::sleep(left.min(KNOCK));
-            let opens = match error {
-                Error::NoSession(ConnectError::Refused { .. }) => self.servers.listens(KNOCK),
-                Error::NoSession(ConnectError::NameNotFound { .. }) => self.servers.resolve().is_ok(),
-                _ => false,
-            };
-            if opens {
-                return;
+            if let (Ok(client), Ok(())) = (&mut client, &reads)
+                && (block.is_some() || round.is_multiple_of(CHECKS_FOR_WRITES))
+            {
+                if block.is_some() {
+                    // Another server may take writes by now.
+                    client.reconnect();
+                }
+                if let Ok(found) = client.write_block(self.take_over) {
+                    self.set_write_block(&mut block, found);
+                }
             }
+            drop(client);
+            wake();
+            round = round.wrapping_add(1);
+            thread::sleep(CHECK_PAUSE);
         }
     }
+
+    fn client(&self) -> Result<super::Client, Error> {
+        let limit = self.database.timeouts().statement;
+        let mut client = self
+            .database
+            .client_within(limit)
+            .ok_or_else(|| Error::Busy("no connection of DB_CONNECTIONS became free".to_owned()))?;
+        client.start_deadline(Duration::ZERO);
+        Ok(client)
+    }
+
+    fn set_write_block(&self, block: &mut Option<WriteBlock>, found: Option<WriteBlock>) {
+        if *block != found {
+            match &found {
+                Some(block) => error!("writes are paused: {block}"),
+                None => info!("writes work again"),
+            }
+            self.lifecycle
+                .set_write_block(found.as_ref().map(|block| Reason { text: block.summary(), label: block.label() }));
+        }
+        if found.is_none() {
+            self.outages.writes.succeed();
+        }
+        *block = found;
+    }
+}
+
+fn reason(error: &Error) -> Reason {
+    Reason { text: error.summary(), label: error.label() }
 }

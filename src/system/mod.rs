@@ -4,8 +4,8 @@
 mod memory;
 mod sockets;
 
-pub(crate) use memory::{LeanConnection, tune_malloc};
-pub(crate) use sockets::{Happened, Interest, Sockets, Watched, limit_waiting, unacknowledged_bytes};
+pub(crate) use memory::tune_malloc;
+pub(crate) use sockets::{Happened, Interest, Sockets, Watched, unacknowledged_bytes};
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;

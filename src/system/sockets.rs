@@ -5,19 +5,16 @@
 //! - `Poller::wait` lets one thread in at a time and makes five system calls of a wait, and `Poller::modify` does not ask for
 //!   the end of a stream (EPOLLRDHUP). On Linux [`Sockets`] uses the poller's own descriptor instead: a wait is one system
 //!   call, any number of threads may wait, and the kernel wakes one of them for an event.
-//! - The `mysql` crate sets a connection's time-outs once, before it says hello, and gives the raw descriptor of its
-//!   socket alone to change them: [`limit_waiting`].
 
 use std::io;
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use polling::{Event, PollMode, Poller};
-use socket2::SockRef;
 
 /// All sockets that are waited for.
 pub(crate) struct Sockets {
@@ -46,17 +43,6 @@ pub(crate) struct Happened {
     pub(crate) key: usize,
     /// No more will come than what is there to be read; or nobody can say.
     pub(crate) ended: bool,
-}
-
-/// Bounds how long reading from and writing to `connection` may block; never less than a millisecond, as zero would mean
-/// for ever.
-pub(crate) fn limit_waiting(connection: &impl AsRawFd, limit: Option<Duration>) -> io::Result<()> {
-    let limit = limit.map(|limit| limit.max(Duration::from_millis(1)));
-    // SAFETY: the descriptor is open while its owner is borrowed, and the borrow made of it ends before.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(connection.as_raw_fd()) };
-    let socket = SockRef::from(&borrowed);
-    socket.set_read_timeout(limit)?;
-    socket.set_write_timeout(limit)
 }
 
 /// The bytes that the kernel holds for the other end of a TCP connection: not sent yet, or not acknowledged.

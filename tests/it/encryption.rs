@@ -99,7 +99,7 @@ fn the_right_server_is_taken_and_any_other_is_refused() {
     let output = check.arg("check").output().unwrap();
     let words = String::from_utf8(output.stdout).unwrap();
     assert!(
-        output.status.success() && words.contains("encryption    on, certificate and host name checked"),
+        output.status.success() && words.contains("encryption    on; certificate and host name are checked"),
         "{words}"
     );
 }

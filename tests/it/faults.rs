@@ -177,7 +177,9 @@ fn a_deadlock_costs_a_writer_another_attempt_and_nothing_else() {
         let answer = ours.join().unwrap();
         assert_eq!((answer.status, answer.json()["message"].as_str()), (201, Some("ours")));
     });
-    eventually("the deadlock is logged", || board.service.log().contains("(1213)"));
+    let metrics = board.get("/metrics");
+    let metrics = metrics.text();
+    assert!(metrics.contains(r#"twotier_database_retries_total{cause="conflict"} "#), "{metrics}");
     assert_eq!(board.get("/messages").messages(), ["ours", "before"]);
 }
 
@@ -231,7 +233,7 @@ fn with_another_password_sessions_go_on_and_who_needs_a_new_one_is_told_503_at_o
     seen.check("password changed", SECOND);
     assert_told(&seen, &[503], &[503]);
     seen.check_stored(&schema);
-    assert!(service.log().contains("look at MYSQL_USER and MYSQL_PASSWORD"), "{}", service.log());
+    assert!(service.log().contains("check MYSQL_USER and MYSQL_PASSWORD"), "{}", service.log());
     schema.run(&format!("DROP USER {user}@'127.0.0.1'"));
 }
 

@@ -70,23 +70,6 @@ fn five_hundred_connections_at_once_are_answered_within_a_second_in_little_memor
 }
 
 #[test]
-fn a_connection_to_the_database_does_not_hold_what_it_has_read() {
-    let board = Board::start();
-    board.schema.run("INSERT INTO messages (message) SELECT REPEAT('m', 2000) FROM seq_1_to_50");
-    let mut client = board.service.connect();
-    let mut read = || {
-        client.send(request("GET", "/messages", &[], b""));
-        assert_eq!(client.answer().messages().len(), 50);
-    };
-    read();
-    let before = board.service.resident_kib();
-    // 100 KB each: twice what the buffers of a connection could hold.
-    (0..160).for_each(|_| read());
-    let after = board.service.resident_kib();
-    assert!(after < before + 3 * 1024, "{after} KiB after {before}");
-}
-
-#[test]
 fn two_thousand_idle_connections_do_not_slow_the_others() {
     let board = Board::start();
     let idle: Vec<Connection> = (0..2000).map(|_| board.service.connect()).collect();

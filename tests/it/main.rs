@@ -9,6 +9,7 @@
 )]
 
 mod board;
+mod broken_databases;
 mod chaos;
 mod connections;
 mod encryption;

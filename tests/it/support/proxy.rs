@@ -19,8 +19,6 @@ pub enum Trap {
     LoseAnswer,
     /// It arrives, and its answer waits until [`Proxy::release`].
     HoldAnswer,
-    /// It does not arrive before [`Proxy::speak`], and nothing else does.
-    Silence,
 }
 
 /// What the packets that run a prepared statement have in them, whose text is not.
@@ -201,11 +199,6 @@ impl Shared {
                 match trap {
                     Trap::Lose => return None,
                     Trap::LoseAnswer | Trap::HoldAnswer => state.links.get_mut(&number)?.trap = Some(trap),
-                    Trap::Silence => {
-                        state.silent = true;
-                        drop(state);
-                        state = self.when(number, |state, _| !state.silent)?;
-                    }
                 }
             }
             drop(state);

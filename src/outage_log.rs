@@ -1,0 +1,179 @@
+//! The log of an outage: its first error, a count every ten seconds, and its end. Never a line for each request.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::{error, info};
+
+/// The outages of what the database is needed for.
+#[derive(Debug)]
+pub struct Outages {
+    /// Reading messages.
+    pub reads: OutageLog,
+    /// Storing, editing and deleting messages.
+    pub writes: OutageLog,
+}
+
+/// The log of one activity, which works or fails.
+#[derive(Debug)]
+pub struct OutageLog {
+    activity: &'static str,
+    /// An outage has begun and its end is not logged yet; so that a success costs nothing otherwise.
+    is_open: AtomicBool,
+    outage: Mutex<Option<Outage>>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    began: Instant,
+    last_failure: Instant,
+    last_cause: String,
+    /// When it has worked since the last failure.
+    worked: Option<Instant>,
+    /// Labels of the causes that were logged.
+    causes: BTreeSet<&'static str>,
+    failed: u64,
+    failed_since_report: u64,
+    reported: Instant,
+}
+
+/// Time between two counts.
+const REPORT_PAUSE: Duration = Duration::from_secs(10);
+/// An outage is over when it has worked and nothing has failed for so long.
+const QUIET: Duration = Duration::from_secs(1);
+
+impl Default for Outages {
+    fn default() -> Outages {
+        Outages { reads: OutageLog::new("reading messages"), writes: OutageLog::new("storing messages") }
+    }
+}
+
+impl Outages {
+    /// Logs what is due; to be called about once a second.
+    pub fn tick(&self) {
+        self.reads.tick(Instant::now());
+        self.writes.tick(Instant::now());
+    }
+}
+
+impl OutageLog {
+    fn new(activity: &'static str) -> OutageLog {
+        OutageLog { activity, is_open: AtomicBool::new(false), outage: Mutex::new(None) }
+    }
+
+    /// Records that so many `requests` failed for `cause`, which metrics call `label`. One of them is called `request_id`.
+    pub fn fail(&self, label: &'static str, cause: &impl fmt::Display, requests: usize, request_id: &str) {
+        let now = Instant::now();
+        self.is_open.store(true, Ordering::Relaxed);
+        let mut outage = self.lock();
+        let outage = outage.get_or_insert_with(|| Outage::new(now));
+        outage.failed += requests as u64;
+        outage.failed_since_report += requests as u64;
+        outage.last_failure = now;
+        outage.worked = None;
+        if outage.causes.insert(label) {
+            error!(requests = requests, request_id = request_id; "{} fails: {cause}", self.activity);
+            outage.failed_since_report = 0;
+        }
+        outage.last_cause = cause.to_string();
+        self.report(outage, now);
+    }
+
+    /// Records that so many more `requests` failed in an outage that is open.
+    pub fn count(&self, requests: usize) {
+        if let Some(outage) = &mut *self.lock() {
+            outage.failed += requests as u64;
+            outage.failed_since_report += requests as u64;
+        }
+    }
+
+    /// Records that it works.
+    pub fn succeed(&self) {
+        if self.is_open.load(Ordering::Relaxed)
+            && let Some(outage) = &mut *self.lock()
+        {
+            outage.worked.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn tick(&self, now: Instant) {
+        let mut state = self.lock();
+        let Some(outage) = &mut *state else { return };
+        self.report(outage, now);
+        if outage.worked.is_some() && now.saturating_duration_since(outage.last_failure) >= QUIET {
+            let lasted = outage.last_failure.duration_since(outage.began);
+            let failed = outage.failed;
+            info!(requests = failed; "{} works again after {:.1} s", self.activity, lasted.as_secs_f64());
+            *state = None;
+            self.is_open.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn report(&self, outage: &mut Outage, now: Instant) {
+        if outage.failed_since_report > 0 && now.saturating_duration_since(outage.reported) >= REPORT_PAUSE {
+            let failed = outage.failed_since_report;
+            error!(requests = failed; "{} still fails: {}", self.activity, outage.last_cause);
+            outage.failed_since_report = 0;
+            outage.reported = now;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Outage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outage {
+    fn new(now: Instant) -> Outage {
+        Outage {
+            began: now,
+            last_failure: now,
+            last_cause: String::new(),
+            worked: None,
+            causes: BTreeSet::new(),
+            failed: 0,
+            failed_since_report: 0,
+            reported: now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_over_when_it_worked_and_nothing_has_failed_for_a_while() {
+        let log = OutageLog::new("reading messages");
+        let is_open = || log.lock().is_some();
+        log.succeed();
+        assert!(!is_open(), "a success alone is no outage");
+        log.fail("timed_out", &"the database did not answer", 3, "a-1");
+        log.tick(Instant::now() + QUIET);
+        assert!(is_open(), "silence is no success");
+        log.succeed();
+        log.fail("timed_out", &"the database did not answer", 1, "a-2");
+        log.tick(Instant::now() + QUIET);
+        assert!(is_open(), "it failed after the success");
+        log.succeed();
+        log.tick(Instant::now());
+        assert!(is_open(), "too early");
+        log.tick(Instant::now() + QUIET);
+        assert!(!is_open());
+    }
+
+    #[test]
+    fn failures_are_counted_between_two_reports() {
+        let log = OutageLog::new("storing messages");
+        (0..5).for_each(|_| log.fail("busy", &"the table is full", 2, "a-1"));
+        let counts = || log.lock().as_ref().map(|outage| (outage.failed, outage.failed_since_report));
+        assert_eq!(counts(), Some((10, 8)), "the first line has its own");
+        log.tick(Instant::now());
+        assert_eq!(counts(), Some((10, 8)), "no line yet");
+        log.tick(Instant::now() + REPORT_PAUSE);
+        assert_eq!(counts(), Some((10, 0)));
+    }
+}
