@@ -1,7 +1,12 @@
-//! The board: what each request means, and which lane does it.
+//! The board: what each request means, and which queue serves it.
 //!
-//! A request is turned into a plan by looking at nothing but itself; then its answer is given at once or left to a
-//! lane. Nothing here touches a socket, and SQL is the store's.
+//! In come complete requests, each with its responder. Out go responses, either immediately or after a batch.
+//! - Understanding a request: `route`, `input`, `body` with `multipart` and `parameters`, `forwarded`.
+//! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
+//! - Serving it: `latest`, `submit` and `point` are the work of the three queues.
+//! - Answering it: `responses` and `problem` form the response, `pending_reply` and `delayed_replies` carry it back.
+//!
+//! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
 pub mod admin_token;
 pub mod body;

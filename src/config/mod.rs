@@ -1,5 +1,8 @@
-//! Settings: the only module that reads the environment. All that is wrong is reported together, and nothing silently
-//! becomes a default.
+//! Settings: the only folder that reads the environment.
+//!
+//! In come variables, and the files that they name. Out comes a checked [`Config`], or all errors together. `source` finds
+//! the text of a setting, `value` parses it, and `misspelt` finds variables that look like a setting. An invalid value
+//! never becomes a default, and a secret is never shown.
 
 mod database;
 mod database_url;
