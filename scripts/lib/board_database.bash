@@ -1,8 +1,8 @@
 # The database that a command works on: the containers' or the private one of `make run`. To be sourced; has find_board, and
 # then `sql`, `dump` and `cleanup`. TARGET=containers or TARGET=private decides where both are there.
 # shellcheck shell=bash
-# shellcheck source=scripts/engine
-source "$(dirname "${BASH_SOURCE[0]}")/engine"
+# shellcheck source=scripts/lib/containers.bash
+source "$(dirname "${BASH_SOURCE[0]}")/containers.bash"
 
 # The name of the database, in both.
 NAME=twotier

@@ -2,7 +2,7 @@
 # find_compose, which sets COMPOSE and ENGINE. What the environment says of both is taken.
 # shellcheck shell=bash
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }

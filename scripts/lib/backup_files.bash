@@ -1,4 +1,4 @@
-# What a backup is: the dump, its manifest, and how a copy is made from it and compared. To be sourced after scripts/board.
+# What a backup is: the dump, its manifest, and how a copy is made from it and compared. To be sourced after scripts/lib/board_database.bash.
 # shellcheck shell=bash
 
 # How each row of a dump begins. A table with other columns is not the board's.
@@ -15,7 +15,7 @@ dumped_rows() {
 }
 
 # stored_rows DATABASE: the same of a table, by the server.
-stored_rows() { sql "$1" --raw --quick <scripts/rows.sql; }
+stored_rows() { sql "$1" --raw --quick <scripts/lib/table_rows.sql; }
 
 # summary: of rows on standard input, "COUNT LARGEST-ID SHA256". They come in the order of their ids.
 summary() {
