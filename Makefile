@@ -100,6 +100,10 @@ image: ## build the image
 secrets: ## create the passwords of the containers if they are missing
 	@scripts/secrets
 
+.PHONY: reset-passwords
+reset-passwords: ## give the database of a volume new passwords, also if the old ones are lost; no message is lost
+	@scripts/reset-passwords
+
 .PHONY: destroy
 destroy: ## remove the containers, image, passwords and ALL MESSAGES of a board (asks; CONFIRM=1)
 	@scripts/destroy
@@ -111,8 +115,16 @@ backup: ## write a backup and its manifest into backups/ (BACKUP_KEEP=N keeps th
 	@scripts/backup
 
 .PHONY: restore
-restore: ## replace all messages with those of a backup (FILE=backups/...; asks; CONFIRM=1)
+restore: ## replace all messages with those of a backup (FILE=backups/... KEEP_NEWER=1; asks; CONFIRM=1)
 	@scripts/restore "$(FILE)"
+
+.PHONY: backups
+backups: ## list the backups, the tables that restores put aside, and what killed commands left
+	@scripts/backups
+
+.PHONY: prune
+prune: ## remove what is old of these (TABLE_KEEP_DAYS=30 BACKUP_KEEP=N; asks; CONFIRM=1)
+	@scripts/prune
 
 .PHONY: drill
 drill: ## back up, restore into a throw-away database, and compare
