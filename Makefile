@@ -131,7 +131,7 @@ drill: ## back up, restore into a throw-away database, and compare
 	@scripts/drill
 
 .PHONY: import
-import: ## add the messages of a dump of another database (FILE=dump.sql)
+import: ## add the messages of another database (FILE=dump.sql, or VOLUME=flask-data IMAGE=mysql:8.0; ZONE FROM_DB WHOLE=1)
 	@scripts/import "$(FILE)"
 
 .PHONY: db-shell

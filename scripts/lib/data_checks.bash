@@ -154,8 +154,7 @@ imports() {
     flask_dump | sed 's/CHARACTERS/latin1/; s/`messages`/`guests`/' >"$work/guests.sql"
     echo "INSERT INTO messages (message) VALUES ('there already')" | make -s db-shell >/dev/null 2>&1
     before=$(all_rows)
-    refused "a board with messages is not imported into unasked" "would come behind them" make import FILE="$work/latin1.sql"
-    refused "a dump that reaches for the board's table is refused" "nothing was changed" make import FILE="$work/evil.sql" CONFIRM=1
+    refused "a board with messages is not imported into unasked" "come after them, with new ids" make import FILE="$work/latin1.sql"
     refused "half a dump is refused" "not a whole dump" make import FILE="$work/short.sql" CONFIRM=1
     refused "a dump without the table is refused" "no table messages" make import FILE="$work/guests.sql" CONFIRM=1
     iconv -f UTF-8 -t UTF-16 "$work/latin1.sql" >"$work/utf16.sql"
@@ -174,7 +173,44 @@ import json, sys
 print("|".join(m["message"] for m in json.load(sys.stdin)["messages"]))')"
     ok "a message behind all that" form_post "after the import"
     ok "make drill" make drill
-    same "no account is left" "0" "$(query "SELECT COUNT(*) FROM mysql.user WHERE user LIKE '%import%'")"
+    before=$(query 'SELECT COUNT(*) FROM messages')
+    ok "a dump that drops the board's table adds its messages" make import FILE="$work/evil.sql" CONFIRM=1
+    same "and drops nothing" $((before + 4)) "$(query 'SELECT COUNT(*) FROM messages')"
+    ok "a dump of this database, as its own program writes it" bash -c '"$ENGINE" exec "$APP_NAME-mysql" sh -c '\''MYSQL_PWD=$(cat /run/secrets/db-root-password) mysqldump -uroot twotier'\'' >"$1" 2>&1' bash "$work/own.sql"
+    before=$(curl -fsS "$(url '/messages?limit=200')" | sed 's/"id":[0-9]*,//g')
+    echo 'DELETE FROM messages' | make -s db-shell >/dev/null 2>&1
+    ok "make import of it" make import FILE="$work/own.sql"
+    same "the same texts and times" "$before" "$(curl -fsS "$(url '/messages?limit=200')" | sed 's/"id":[0-9]*,//g')"
+}
+
+# The data volume of the Flask app: only a copy of it is read.
+import_volume() {
+    heading "import of a volume"
+    local flask=$APP_NAME-flask before rows
+    board_is_up
+    flask_database
+    refused "make import while it runs" "in use by the container $flask" make import VOLUME="$flask-data" CONFIRM=1
+    "$ENGINE" stop -t 30 "$flask" >/dev/null 2>&1
+    "$ENGINE" rm -v "$flask" >/dev/null
+    volume_sum() { "$ENGINE" run --rm -v "$flask-data:/volume:ro" --entrypoint sh docker.io/library/mysql:9.7 -c 'find /volume -type f | sort | xargs -d "\n" sha256sum | sha256sum'; }
+    before=$(volume_sum) rows=$(query 'SELECT COUNT(*) FROM messages')
+    refused "a volume that is none" "there is no volume $APP_NAME-none" make import VOLUME="$APP_NAME-none"
+    refused "an image that did not write it" "holds the data of MySQL" make import VOLUME="$flask-data" IMAGE=docker.io/library/mariadb:11.8 CONFIRM=1
+    ok "make import VOLUME=" make import VOLUME="$flask-data" CONFIRM=1
+    same "its messages are on the board" "$((rows + 2))" "$(query 'SELECT COUNT(*) FROM messages')"
+    ok "the newest of them" page_has "and more"
+    same "the original is as it was" "$before" "$(volume_sum)"
+    same "no copy is left" "" "$("$ENGINE" volume ls --format '{{.Name}}' | grep "$APP_NAME-import")"
+    "$ENGINE" volume rm "$flask-data" >/dev/null
+}
+# A database of the Flask app, with other names of user and database, in a volume of its own.
+flask_database() {
+    "$ENGINE" volume create "$flask-data" >/dev/null
+    "$ENGINE" run -d --name "$flask" -v "$flask-data:/var/lib/mysql" -e MYSQL_ROOT_PASSWORD=root -e MYSQL_DATABASE=devops \
+        -e MYSQL_USER=admin -e MYSQL_PASSWORD=admin docker.io/library/mysql:9.7 >/dev/null
+    flask_sql() { "$ENGINE" exec -e MYSQL_PWD=admin "$flask" mysql -h 127.0.0.1 -uadmin devops -e "$1"; }
+    ok "a database of the Flask app" soon flask_sql "SELECT 1"
+    ok "its messages" flask_sql "CREATE TABLE messages (id INT AUTO_INCREMENT PRIMARY KEY, message TEXT); INSERT INTO messages (message) VALUES ('from flask'), ('and more')"
 }
 
 # The same commands on the private database of `make run`, stopped and running; the board is the image's binary.
@@ -326,12 +362,7 @@ passwords() {
     # The volume of the Flask app: other names of user and database.
     port=$(free_port)
     on_flask() { env -u APP_IMAGE APP_NAME="$flask" APP_PORT="$port" "$@"; }
-    "$ENGINE" volume create "$flask-data" >/dev/null
-    "$ENGINE" run -d --name "$flask" -v "$flask-data:/var/lib/mysql" -e MYSQL_ROOT_PASSWORD=root -e MYSQL_DATABASE=devops \
-        -e MYSQL_USER=admin -e MYSQL_PASSWORD=admin "${DATABASE_IMAGE:-docker.io/library/mysql:9.7}" >/dev/null
-    flask_sql() { "$ENGINE" exec -e MYSQL_PWD=admin "$flask" mysql -h 127.0.0.1 -uadmin devops -e "$1"; }
-    ok "a database of the Flask app" soon flask_sql "SELECT 1"
-    ok "its messages" flask_sql "CREATE TABLE messages (id INT AUTO_INCREMENT PRIMARY KEY, message TEXT); INSERT INTO messages (message) VALUES ('from flask'), ('and more')"
+    flask_database
     refused "make reset-passwords while it runs" "in use by the container $flask" on_flask make reset-passwords CONFIRM=1
     "$ENGINE" stop -t 30 "$flask" >/dev/null 2>&1
     "$ENGINE" rm -v "$flask" >/dev/null
