@@ -8,15 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::board::{self, Board, LEADERS};
 use crate::config::Config;
-use crate::http::server::SPARE_PLACES;
-use crate::http::{Limits, Server};
+use crate::http::limits::raise_descriptor_limit;
+use crate::http::{Limits, Server, listener};
 use crate::lifecycle::Lifecycle;
 use crate::outage_log::Outages;
 use crate::store::supervisor::Supervisor;
@@ -30,19 +28,26 @@ enum Event {
     Empty,
 }
 
-/// Connections that wait to be accepted; the system may have a lower limit.
-const BACKLOG: i32 = 4096;
-/// Descriptors for everything but clients: the listener, the poller, the database, the log.
-const OTHER_DESCRIPTORS: usize = 32;
+/// How many of [`Config::max_connections`] one client may have, unless it is set: a tenth, and at least so many.
+const MIN_CONNECTIONS_PER_CLIENT: usize = 16;
+/// Bytes that may wait in one batch queue.
+const QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// Workers that neither wait for events nor for the database: they answer what needs no database while it hangs.
+const SPARE_WORKERS: usize = 2;
+/// The time that connections have to finish opening after the service has stopped to take new ones.
+const OPENING: Duration = Duration::from_millis(100);
+const AGAIN: &str = "stopped immediately by a second signal";
+
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
     tune_malloc();
     config.notes.iter().for_each(|note| warn!("{note}"));
     let max_connections = fit_descriptors(config.max_connections);
+    let listeners = listeners();
     // They are kept from here on, for the thread that starts later: whoever sees that it listens may send one.
     let no_signals = |e| format!("signals can't be handled: {e}");
     let signals = Signals::new([SIGTERM, SIGINT]).map_err(no_signals)?;
-    let listener = listen(config.bind, config.port)?;
+    let listener = bind(config.bind, config.port)?;
     let address = listener.local_addr().map_err(|e| format!("the listener has no address: {e}"))?;
     info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
 
@@ -54,6 +59,7 @@ pub fn run(config: Config) -> Result<(), String> {
     pass_on(signals, events.clone()).map_err(no_signals)?;
 
     let host = host_name();
+    let trusted_proxies = config.trusted_proxies.clone();
     let settings = board::Settings {
         title: config.page_title,
         host: host.clone(),
@@ -63,17 +69,20 @@ pub fn run(config: Config) -> Result<(), String> {
         public_urls: config.public_urls,
         rate_limit: config.rate_limit,
         queue_requests: config.queue_requests,
-        queue_bytes: config.queue_bytes,
+        queue_bytes: QUEUE_BYTES,
     };
     let board = Board::new(settings, &database, Arc::clone(&lifecycle), &outages);
     let limits = Limits {
-        listeners: listeners(config.workers),
+        listeners,
         max_connections,
+        max_connections_per_client: config
+            .max_connections_per_client
+            .unwrap_or_else(|| (max_connections / 10).max(MIN_CONNECTIONS_PER_CLIENT)),
+        exempt_clients: trusted_proxies,
         request_timeout: config.request_timeout,
         idle_timeout: config.idle_timeout,
-        write_timeout: config.write_timeout,
     };
-    let server = start_server(listener, board, limits, &host, config.workers)?;
+    let server = start_server(listener, board, limits, &host, listeners + LEADERS + SPARE_WORKERS)?;
     let supervisor = Supervisor {
         database,
         lifecycle: Arc::clone(&lifecycle),
@@ -96,9 +105,9 @@ pub fn run(config: Config) -> Result<(), String> {
     }
 }
 
-/// One processor is left for those who lead, and for whoever else is there; and workers are left for all leaders.
-fn listeners(workers: usize) -> usize {
-    (processors() - 1).min(workers - LEADERS).max(1)
+/// The workers that wait for events. One processor is left for those that lead.
+fn listeners() -> usize {
+    (processors() - 1).max(1)
 }
 
 fn start_server(
@@ -126,14 +135,18 @@ fn stop(
     grace: Duration,
 ) -> Result<(), String> {
     info!("stopping: not ready from now on");
-    match wait(received, delay) {
-        Stopping::Again => return Err("stopped at once by a second signal".to_owned()),
-        Stopping::Empty | Stopping::TimeIsUp => {}
+    server.announce_stop();
+    if let Stopping::Again = wait(received, delay) {
+        return Err(AGAIN.to_owned());
+    }
+    server.ignore_new_connections();
+    if let Stopping::Again = wait(received, OPENING) {
+        return Err(AGAIN.to_owned());
     }
     server.close(move || drop(events.send(Event::Empty)));
     match wait(received, grace) {
         Stopping::Empty => info!("stopped"),
-        Stopping::Again => return Err("stopped at once by a second signal".to_owned()),
+        Stopping::Again => return Err(AGAIN.to_owned()),
         Stopping::TimeIsUp => warn!("stopped with clients that did not finish within SHUTDOWN_GRACE"),
     }
     Ok(())
@@ -170,21 +183,9 @@ fn pass_on(mut signals: Signals, events: Sender<Event>) -> io::Result<()> {
     thread::Builder::new().name("signals".to_owned()).spawn(run).map(drop)
 }
 
-fn listen(bind: IpAddr, port: u16) -> Result<TcpListener, String> {
+fn bind(bind: IpAddr, port: u16) -> Result<TcpListener, String> {
     let address = SocketAddr::new(bind, port);
-    let listen = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A restart does not have to wait for old connections to be forgotten.
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() && bind.is_unspecified() {
-            socket.set_only_v6(false)?;
-        }
-        socket.bind(&address.into())?;
-        // The standard library's backlog is 128: the 129th of a burst would wait a second for its second attempt.
-        socket.listen(BACKLOG)?;
-        Ok::<_, io::Error>(socket.into())
-    };
-    listen().map_err(|error| match error.kind() {
+    listener::listen(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("PORT={port}: another program listens on {address}; stop it, or set PORT to another port")
         }
@@ -194,17 +195,13 @@ fn listen(bind: IpAddr, port: u16) -> Result<TcpListener, String> {
     })
 }
 
-/// Raises the descriptor limit as far as allowed, and gives the connections that fit.
+/// The number of connections, as far as the limit of open files allows it.
 fn fit_descriptors(wanted: usize) -> usize {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let limit = if raised.is_ok() { maximum } else { current };
-    let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else { return wanted };
-    let fits = limit.saturating_sub(SPARE_PLACES + OTHER_DESCRIPTORS).max(1);
-    if fits < wanted {
+    let (fits, limit) = raise_descriptor_limit(wanted);
+    if let Some(limit) = limit {
         warn!("MAX_CONNECTIONS={wanted} does not fit the limit of {limit} open files; taking {fits}");
     }
-    wanted.min(fits)
+    fits
 }
 
 /// The name of this machine, for people who look for the replica that answered.

@@ -29,6 +29,10 @@ pub struct Metrics {
     pub message_limit: IntGauge,
     /// Connections, by `state`.
     pub connections: IntGaugeVec,
+    /// Connections that are served at the same time, at most.
+    pub connections_limit: IntGauge,
+    /// Connections of one client that are served at the same time, at most.
+    pub connections_per_client_limit: IntGauge,
     /// Connections turned away at the listener, by `reason`.
     pub connections_refused: IntCounterVec,
     /// Connections that have ended, by `reason`.
@@ -117,11 +121,20 @@ impl Metrics {
 
         let connections = gauges(
             "twotier_http_connections",
-            "Connections of clients: all open ones, and those among them that say nothing, as seen last.",
+            "Connections of clients by what they are doing, as counted five times a second.",
             &["state"],
         )?;
-        // There from the start, as nobody may ever come.
-        ["open", "idle"].iter().for_each(|state| connections.with_label_values(&[state]).set(0));
+        for state in ["idle", "reading", "handling", "writing", "closing"] {
+            connections.with_label_values(&[state]);
+        }
+        let connections_refused = counters(
+            "twotier_http_connections_refused_total",
+            "Connections that got a 503 instead of being served: the client had too many, or all slots were taken.",
+            &["reason"],
+        )?;
+        for reason in ["client_limit", "full"] {
+            connections_refused.with_label_values(&[reason]);
+        }
 
         Ok(Metrics {
             requests: counters(
@@ -139,14 +152,21 @@ impl Metrics {
             rate_limit: gauge("twotier_rate_limit_submits_per_minute", "RATE_LIMIT for one client; 0 when it is off.")?,
             message_limit: gauge("twotier_message_characters_limit", "MAX_MESSAGE_CHARS.")?,
             connections,
-            connections_refused: counters(
-                "twotier_http_connections_refused_total",
-                "Connections that were told 503 at once, or with no_place nothing.",
-                &["reason"],
+            connections_limit: registered(
+                &registry,
+                IntGauge::new("twotier_http_connections_limit", "Connections that are served at the same time.")?,
             )?,
+            connections_per_client_limit: registered(
+                &registry,
+                IntGauge::new(
+                    "twotier_http_connections_per_client_limit",
+                    "Connections of one client that are served at the same time.",
+                )?,
+            )?,
+            connections_refused,
             connections_closed: counters(
                 "twotier_http_connections_closed_total",
-                "Connections that have ended, by who or what ended them.",
+                "Connections that have ended, by what ended them.",
                 &["reason"],
             )?,
             batch_jobs: histograms(

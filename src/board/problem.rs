@@ -255,6 +255,9 @@ impl From<RequestError> for Problem {
             RequestError::TargetTooLong => Problem::TargetTooLong,
             RequestError::HeaderTooLarge => Problem::HeaderTooLarge,
             RequestError::ExpectationFailed => Problem::ExpectationFailed,
+            RequestError::UnknownContentCoding => {
+                Problem::UnsupportedMediaType("Content-Encoding must be identity: send the body as it is.")
+            }
             RequestError::UnknownTransferCoding => Problem::NotImplemented,
             RequestError::UnsupportedVersion => Problem::VersionNotSupported,
             RequestError::Overloaded => Problem::Overloaded,

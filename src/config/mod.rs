@@ -67,14 +67,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("DB_TIMEOUT", "5s"),
     setting("MAX_MESSAGE_CHARS", "2000"),
     setting("MAX_CONNECTIONS", "10000"),
+    setting("MAX_CONNECTIONS_PER_CLIENT", ""),
     setting("REQUEST_TIMEOUT", "10s"),
     setting("IDLE_TIMEOUT", "60s"),
-    setting("WRITE_TIMEOUT", "10s"),
     setting("QUEUE_REQUESTS", "10000"),
-    setting("QUEUE_BYTES", "16MiB"),
     setting("SHUTDOWN_DELAY", "0s"),
     setting("SHUTDOWN_GRACE", "8s"),
-    setting("WORKERS", "8"),
     secret("ADMIN_TOKEN"),
     setting("RATE_LIMIT", "off"),
     setting("TRUSTED_PROXIES", ""),
@@ -106,22 +104,18 @@ pub struct Config {
     pub max_message_chars: usize,
     /// Connections at once.
     pub max_connections: usize,
+    /// Connections of one client at once, when it is set.
+    pub max_connections_per_client: Option<usize>,
     /// For a whole request to arrive.
     pub request_timeout: Duration,
     /// For a kept connection to say nothing.
     pub idle_timeout: Duration,
-    /// For an answer to be taken.
-    pub write_timeout: Duration,
     /// Requests that may wait in one lane.
     pub queue_requests: usize,
-    /// Bytes that may wait in one lane.
-    pub queue_bytes: usize,
     /// Not ready but still accepting, after the signal.
     pub shutdown_delay: Duration,
     /// For requests in progress, after that.
     pub shutdown_grace: Duration,
-    /// Threads.
-    pub workers: usize,
     /// PollPermits on editing and deleting.
     pub admin_token: Option<String>,
     /// Submits a minute for one client.
@@ -169,19 +163,15 @@ impl Config {
             }),
             max_connections: s
                 .required("MAX_CONNECTIONS", "a number from 1 to 1000000", |v| value::number(v, 1, 1_000_000)),
+            max_connections_per_client: s.optional("MAX_CONNECTIONS_PER_CLIENT", "a number from 1 to 1000000", |v| {
+                value::number(v, 1, 1_000_000)
+            }),
             request_timeout: timeout(s, "REQUEST_TIMEOUT"),
             idle_timeout: timeout(s, "IDLE_TIMEOUT"),
-            write_timeout: timeout(s, "WRITE_TIMEOUT"),
             queue_requests: s
                 .required("QUEUE_REQUESTS", "a number from 1 to 1000000", |v| value::number(v, 1, 1_000_000)),
-            queue_bytes: s.required(
-                "QUEUE_BYTES",
-                "a size with a unit from 64KiB to 4GiB, like 16MiB",
-                value::queue_bytes,
-            ),
             shutdown_delay: pause(s, "SHUTDOWN_DELAY"),
             shutdown_grace: pause(s, "SHUTDOWN_GRACE"),
-            workers: s.required("WORKERS", "a number from 7 to 1024", |v| value::number(v, 7, 1024)),
             admin_token: s.optional(
                 "ADMIN_TOKEN",
                 "at least 16 visible ASCII characters, without spaces",
@@ -269,16 +259,15 @@ mod tests {
     fn a_user_and_a_database_are_enough() {
         let config = read(&MINIMUM).unwrap();
         assert_eq!(config.hosts, [Host { name: "localhost".into(), port: 3306 }]);
-        assert_eq!((config.port, config.workers, config.max_connections), (5000, 8, 10_000));
+        assert_eq!((config.port, config.max_connections, config.max_connections_per_client), (5000, 10_000, None));
         assert_eq!(config.db_wait, Some(Duration::from_secs(300)));
-        assert_eq!(config.queue_bytes, 16 * 1024 * 1024);
         assert_eq!(config.account.password, None);
     }
 
     #[test]
     fn everything_that_is_wrong_is_reported_together() {
-        let problems = read(&[("PORT", "http"), ("DB_TIMEOUT", "5"), ("WORKERS", "6")]).err().unwrap();
-        let names = ["MYSQL_USER", "MYSQL_DB", "PORT", "DB_TIMEOUT", "WORKERS"];
+        let problems = read(&[("PORT", "http"), ("DB_TIMEOUT", "5"), ("MAX_CONNECTIONS", "0")]).err().unwrap();
+        let names = ["MYSQL_USER", "MYSQL_DB", "PORT", "DB_TIMEOUT", "MAX_CONNECTIONS"];
         assert_eq!(problems.len(), names.len(), "{problems:?}");
         for name in names {
             assert!(problems.iter().any(|p| p.starts_with(name)), "{name} in {problems:?}");
@@ -351,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_and_sizes_need_a_unit() {
+    fn durations_need_a_unit() {
         let config =
             with(&[("DB_TIMEOUT", "2500ms"), ("IDLE_TIMEOUT", "2m"), ("SHUTDOWN_DELAY", "0s"), ("DB_WAIT", "0")])
                 .unwrap();
@@ -359,9 +348,6 @@ mod tests {
         assert_eq!((config.shutdown_delay, config.db_wait), (Duration::ZERO, None));
         for value in ["5", "5 s", "s", "-5s", "5x", "1e3s", "0s", "99999999999999999999s", "2h"] {
             wrong(&[("DB_TIMEOUT", value)], "DB_TIMEOUT=");
-        }
-        for value in ["16", "16MB", "MiB", "1KiB", "5GiB", "99999999999999999999GiB"] {
-            wrong(&[("QUEUE_BYTES", value)], "QUEUE_BYTES=");
         }
     }
 

@@ -15,7 +15,6 @@ use crate::store::Host;
 
 /// The fewest characters of an admin token: fewer could be guessed.
 const MIN_TOKEN: usize = 16;
-const QUEUE_BYTES_RANGE: (u64, u64) = (64 * 1024, 4 * 1024 * 1024 * 1024);
 
 /// A whole number in a range.
 pub(super) fn number<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Option<T> {
@@ -43,19 +42,6 @@ pub(super) fn wait(text: &str) -> Option<Option<Duration>> {
         "0" => Some(None),
         text => duration(text, (Duration::ZERO, longest)).map(|d| Some(d).filter(|d| !d.is_zero())),
     }
-}
-
-/// A number and a unit: KiB, MiB or GiB.
-pub(super) fn queue_bytes(text: &str) -> Option<usize> {
-    let (number, unit) = split_unit(text)?;
-    let factor = match unit {
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    let bytes = number.checked_mul(factor)?;
-    usize::try_from(bytes).ok().filter(|_| (QUEUE_BYTES_RANGE.0..=QUEUE_BYTES_RANGE.1).contains(&bytes))
 }
 
 /// `on` or `off`.

@@ -1,68 +1,109 @@
 //! One client's connection: its socket, its unsent bytes, its deadline, and every limit on them.
 //!
-//! Yields one complete, checked request at a time; bytes behind it wait until it is answered. Never blocks, and never
-//! decides what an answer says.
+//! Yields one complete, checked request at a time; later bytes wait until it is answered. Never blocks, and never
+//! decides what a response says.
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tiny_http::Method;
 
 use super::close_reason::CloseReason;
+use super::connections::Slot;
 use super::head::{Head, Persistence};
 use super::memory_budget::Reservation;
-use super::places::Lease;
 use super::request::Request;
 use super::request_reader::{Progress, RequestReader};
 use super::response::{Encoded, Response};
 use super::{Limits, RequestError};
-use crate::metrics::METRICS;
-use crate::system::{Interest, Watched};
+use crate::system::{Interest, Watched, unacknowledged_bytes};
 
-/// What is still read, and dropped, of a client that has its last answer.
-pub const MAX_DISCARD: usize = 256 * 1024;
-/// Reads in a row from a client that does not end; then its deadline is looked at, and the other clients have their turn.
+/// The bytes that are read and dropped from a client that has its last response. A close with unread bytes is a reset,
+/// and a reset may overtake the response (RFC 9112, section 9.6).
+const MAX_DISCARD: usize = 8 * 1024 * 1024;
+/// Reads in a row from one client. After them its deadline is checked and other clients are served.
 const MAX_READS: usize = 8;
-/// How long a client may take to close after its last answer.
-pub const LINGER: Duration = Duration::from_secs(1);
+/// The time that a client has to close after it received its last response.
+const LINGER: Duration = Duration::from_secs(1);
+/// The rate at which a client must take a response, after the first `request_timeout`.
+const MIN_BYTES_PER_SECOND: u32 = 4 * 1024;
+/// A new connection without a byte counts as an incomplete request for this time, and as idle after it.
+const FIRST_BYTE: Duration = Duration::from_secs(1);
+/// A client that took nothing of its response for this time may be closed to make room.
+const STALLED: Duration = Duration::from_secs(1);
 
-/// A connection, owned by one thread at a time or parked in the server.
-pub struct Connection {
+/// A connection. One thread owns it, or the table holds it.
+pub(super) struct Connection {
     socket: Watched<TcpStream>,
     peer: IpAddr,
-    /// The place in the server; given back when the connection is dropped.
-    pub(super) lease: Lease,
-    share: Reservation,
-    intake: RequestReader,
-    wire: Option<Encoded>,
+    slot: Slot,
+    reservation: Reservation,
+    reader: RequestReader,
+    unsent: Option<Encoded>,
     stage: Stage,
     answer: Answer,
     deadline: Instant,
-    closed: CloseReason,
-    /// What the system was last asked to tell.
+    close_reason: CloseReason,
+    /// What epoll was asked for last.
     armed: Option<Interest>,
-    /// Nothing that the system has told of is unread.
+    /// All bytes that epoll reported are read.
     drained: bool,
-    /// The client sends nothing more, or may not: then nothing but reading to the end shows whether all is read, and the
-    /// system has to be asked to tell of it once more.
-    ended: bool,
+    /// The client has ended its side, or the connection is broken. Then only a read of 0 bytes shows that all is read,
+    /// and epoll must be asked again.
+    read_closed: bool,
 }
 
 /// What a connection is doing while no handler has its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Nothing of a request is here.
-    Idle(Instant),
-    /// A part of a request is here, since then.
-    Receiving(Instant),
-    /// An answer is on its way, since then; the connection is kept or not.
-    Sending(Instant),
-    /// The last answer is out and the sending side is shut; so much may still be discarded.
-    Lingering(usize),
+    /// No byte has arrived since the connection was accepted.
+    New { since: Instant },
+    /// No byte of the next request has arrived.
+    Idle { since: Instant },
+    /// A part of a request has arrived.
+    Reading { since: Instant },
+    /// A response is being sent.
+    Writing { since: Instant, progress: Instant },
+    /// The sending side is shut down.
+    Closing(Closing),
 }
 
-/// What the next answer has to know of its request.
+/// A connection whose sending side is shut down. It keeps its slot until the client has the last response, so that what the
+/// kernel holds for clients is bounded by the slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Closing {
+    since: Instant,
+    /// Bytes that were not acknowledged then.
+    unacknowledged: usize,
+    /// Bytes that may still be read and dropped. None when the client has ended its side.
+    discard: Option<usize>,
+}
+
+/// What a connection is doing, for the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StageName {
+    /// Waits for the first byte of a request.
+    Idle,
+    /// Has a part of a request.
+    Reading,
+    /// Has a part of a response to send.
+    Writing,
+    /// Has sent its last response and waits for the client to close.
+    Closing,
+}
+
+/// Why a connection may be closed to make room for another one, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evictable {
+    /// It has nothing to do.
+    Idle(Instant),
+    /// Its request is incomplete, or its client stopped taking the response.
+    Incomplete(Instant),
+}
+
+/// What the next response must know about its request.
 #[derive(Debug, Clone, Copy)]
 struct Answer {
     head_only: bool,
@@ -76,9 +117,9 @@ impl Answer {
 
 /// What a connection needs next.
 pub(super) enum Next {
-    /// An answer to this.
+    /// A response to this request.
     Request(Box<Request>),
-    /// An answer to what did not become a request.
+    /// A response to what did not become a request.
     Refuse(RequestError, Option<Box<Head>>),
     /// An event.
     Wait(Interest),
@@ -88,44 +129,66 @@ pub(super) enum Next {
 
 /// What a deadline that has passed means.
 pub(super) enum Expiry {
-    /// Say 408 and close.
+    /// Send 408 and close.
     Refuse,
     /// Close.
     Drop,
+}
+
+impl StageName {
+    pub(super) const ALL: [StageName; 4] =
+        [StageName::Idle, StageName::Reading, StageName::Writing, StageName::Closing];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            StageName::Idle => "idle",
+            StageName::Reading => "reading",
+            StageName::Writing => "writing",
+            StageName::Closing => "closing",
+        }
+    }
+}
+
+impl Evictable {
+    /// The longer ago, the sooner it is closed.
+    pub(super) fn since(self) -> Instant {
+        match self {
+            Evictable::Idle(since) | Evictable::Incomplete(since) => since,
+        }
+    }
 }
 
 impl Connection {
     pub(super) fn new(
         socket: Watched<TcpStream>,
         peer: IpAddr,
-        lease: Lease,
-        share: Reservation,
+        slot: Slot,
+        reservation: Reservation,
         limits: &Limits,
     ) -> Connection {
         let now = Instant::now();
-        METRICS.connections.with_label_values(&["open"]).inc();
         Connection {
             socket,
             peer,
-            lease,
-            share,
-            intake: RequestReader::default(),
-            wire: None,
-            stage: Stage::Idle(now),
+            slot,
+            reservation,
+            reader: RequestReader::default(),
+            unsent: None,
+            stage: Stage::New { since: now },
             answer: Answer::LAST,
             deadline: now + limits.idle_timeout,
-            closed: CloseReason::Client,
+            close_reason: CloseReason::Client,
             armed: None,
             drained: false,
-            ended: false,
+            read_closed: false,
         }
     }
 
-    /// Goes on as far as it can without blocking: sends, reads into `scratch`, and parses.
+    /// Sends, reads into `scratch` and parses, as far as this is possible without blocking.
     pub(super) fn advance(&mut self, scratch: &mut [u8]) -> Next {
-        // Until it is read from, which may be another time.
+        // Until the next read.
         self.drained = false;
-        if self.wire.is_some() {
+        if self.unsent.is_some() {
             match self.flush() {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Wait(Interest::Write),
@@ -133,25 +196,25 @@ impl Connection {
             }
         }
         match self.stage {
-            Stage::Lingering(left) => return self.discard(left, scratch),
-            // A client that always has more to read is never parked long enough to be found by the server.
-            Stage::Receiving(_) if Instant::now() >= self.deadline => {
+            Stage::Closing(closing) => return self.discard(closing, scratch),
+            // A client that always has more to read is never at rest long enough for the sweep.
+            Stage::Reading { .. } if Instant::now() >= self.deadline => {
                 self.abandon(CloseReason::RequestTimeout);
                 return Next::Refuse(RequestError::TimedOut, None);
             }
-            Stage::Receiving(_) | Stage::Idle(_) | Stage::Sending(_) => {}
+            Stage::New { .. } | Stage::Idle { .. } | Stage::Reading { .. } | Stage::Writing { .. } => {}
         }
         for _ in 0..MAX_READS {
             if let Some(next) = self.parse() {
                 return next;
             }
             match (&*self.socket).read(scratch) {
-                Ok(0) => return Next::Gone,
+                Ok(0) => return self.end_of_stream(),
                 Ok(n) => {
-                    self.drained = n < scratch.len() && !self.ended;
-                    self.intake.add(&scratch[..n]);
-                    if matches!(self.stage, Stage::Idle(_)) {
-                        self.stage = Stage::Receiving(Instant::now());
+                    self.drained = n < scratch.len() && !self.read_closed;
+                    self.reader.add(&scratch[..n]);
+                    if matches!(self.stage, Stage::New { .. } | Stage::Idle { .. }) {
+                        self.stage = Stage::Reading { since: Instant::now() };
                     }
                     if n < scratch.len() {
                         break;
@@ -165,15 +228,14 @@ impl Connection {
                 Err(_) => return Next::Gone,
             }
         }
-        // Others have their turn before this one goes on.
         self.parse().unwrap_or(Next::Wait(Interest::Read))
     }
 
-    /// Takes the answer to the request that [`Connection::advance`] yielded, and sends what the socket takes of it, with the
-    /// lines that all answers have and the one that names its request.
-    /// `keep` is false when the service is ending. Gives what the connection needs next, which is never a request: the
-    /// bytes behind this one are left to the thread that gets its event.
-    pub(super) fn send(&mut self, reply: Response, [common, id]: [&str; 2], keep: bool) -> Next {
+    /// Takes the response to the request that [`Connection::advance`] yielded, and sends as much of it as the socket
+    /// takes.
+    /// `lines` are more header lines. `keep` is false when the service is stopping. Returns what the connection needs next, which is
+    /// never a request: the thread that gets the next event parses the bytes after this one.
+    pub(super) fn send(&mut self, response: Response, lines: [&str; 2], keep: bool) -> Next {
         if !keep {
             self.answer.persistence = Persistence::Close;
         }
@@ -182,143 +244,221 @@ impl Connection {
             Persistence::Keep => "",
             Persistence::KeepAndTell => "Connection: keep-alive\r\n",
         };
-        self.wire = Some(reply.encode(&[common, id, connection], self.answer.head_only));
-        self.stage = Stage::Sending(Instant::now());
+        let [common, id] = lines;
+        self.unsent = Some(response.encode(&[common, id, connection], self.answer.head_only));
+        let now = Instant::now();
+        self.stage = Stage::Writing { since: now, progress: now };
         match self.flush() {
-            Ok(()) if self.intake.is_empty() => Next::Wait(Interest::Read),
+            Ok(()) if self.reader.is_empty() => Next::Wait(Interest::Read),
             Ok(()) => Next::Wait(Interest::Write),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Next::Wait(Interest::Write),
             Err(_) => Next::Gone,
         }
     }
 
-    /// Takes what it holds from the budget of all connections. False when there is not enough left of it.
-    pub(super) fn charge(&mut self) -> bool {
-        let outgoing = self.wire.as_ref().map_or(0, Encoded::size);
-        self.share.resize(self.intake.size() + outgoing)
+    /// Reserves memory for the bytes that it holds. Returns false when the budget has too little left.
+    pub(super) fn reserve_memory(&mut self) -> bool {
+        let unsent = self.unsent.as_ref().map_or(0, Encoded::size);
+        self.reservation.resize(self.reader.size() + unsent)
     }
 
-    /// How much it holds of the budget and for how long: what makes room first is what is largest here.
-    pub(super) fn burden(&self, now: Instant) -> u128 {
+    /// How much of the budget it holds and for how long. The highest score is closed first.
+    pub(super) fn memory_score(&self, now: Instant) -> u128 {
         let since = match self.stage {
-            Stage::Idle(since) | Stage::Receiving(since) | Stage::Sending(since) => since,
-            Stage::Lingering(_) => now,
+            Stage::New { since }
+            | Stage::Idle { since }
+            | Stage::Reading { since }
+            | Stage::Writing { since, .. }
+            | Stage::Closing(Closing { since, .. }) => since,
         };
-        self.share.bytes() as u128 * now.saturating_duration_since(since).as_micros()
+        self.reservation.bytes() as u128 * now.saturating_duration_since(since).as_micros()
     }
 
-    /// Sets the deadline, and arms the socket unless it is and no event of it was `missed`.
-    pub(super) fn park(&mut self, interest: Interest, missed: bool, limits: &Limits) -> io::Result<()> {
+    /// Sets the deadline, and asks for an event unless that was done before and no event was missed.
+    pub(super) fn park(&mut self, interest: Interest, missed_event: bool, limits: &Limits) -> io::Result<()> {
         self.deadline = match self.stage {
-            Stage::Idle(since) => since + limits.idle_timeout,
-            Stage::Receiving(since) => since + limits.request_timeout,
-            Stage::Sending(since) => since + limits.write_timeout,
-            // Set once, when lingering began.
-            Stage::Lingering(_) => self.deadline,
+            Stage::New { since } | Stage::Idle { since } => since + limits.idle_timeout,
+            Stage::Reading { since } => since + limits.request_timeout,
+            Stage::Writing { since, progress } => {
+                let sent = self.unsent.as_ref().map_or(0, Encoded::sent);
+                since + time_to_send(progress - since, sent, limits.request_timeout)
+            }
+            Stage::Closing(Closing { since, discard: Some(_), .. }) => since + LINGER,
+            // No event reports that all is acknowledged: the sweep asks the kernel.
+            Stage::Closing(Closing { since, discard: None, .. }) => {
+                self.deadline = since;
+                return Ok(());
+            }
         };
         match interest {
-            Interest::Read if self.armed == Some(interest) && self.drained && !missed => Ok(()),
+            Interest::Read if self.armed == Some(interest) && self.drained && !missed_event => Ok(()),
             Interest::Read | Interest::Write => self.arm(interest),
         }
     }
 
-    /// The other end.
+    /// The address of the other end.
     pub(super) fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    /// The number of its slot.
+    pub(super) fn index(&self) -> usize {
+        self.slot.index()
     }
 
     /// Asks for an event.
     pub(super) fn arm(&mut self, interest: Interest) -> io::Result<()> {
         self.armed = Some(interest);
-        self.socket.arm(self.lease.place(), interest)
+        self.socket.arm(self.slot.index(), interest)
     }
 
-    /// The system has told that the client sends nothing more than what is there to be read.
-    pub(super) fn hear_end(&mut self) {
-        self.ended = true;
+    /// The client will send no more than the bytes that can be read now.
+    pub(super) fn set_read_closed(&mut self) {
+        self.read_closed = true;
     }
 
-    /// When nothing of a request is here: since when.
-    pub(super) fn idle_since(&self) -> Option<Instant> {
+    /// Whether no byte of a request has arrived.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::New { .. } | Stage::Idle { .. })
+    }
+
+    /// What it is doing.
+    pub(super) fn stage(&self) -> StageName {
         match self.stage {
-            Stage::Idle(since) => Some(since),
-            Stage::Receiving(_) | Stage::Sending(_) | Stage::Lingering(_) => None,
+            Stage::New { .. } | Stage::Idle { .. } => StageName::Idle,
+            Stage::Reading { .. } => StageName::Reading,
+            Stage::Writing { .. } => StageName::Writing,
+            Stage::Closing(_) => StageName::Closing,
         }
     }
 
-    /// What to do now when the deadline has passed at `now`.
-    pub(super) fn expired(&mut self, now: Instant) -> Option<Expiry> {
+    /// Whether it may be closed at `now` to make room.
+    pub(super) fn evictable(&self, now: Instant) -> Option<Evictable> {
+        match self.stage {
+            _ if self.slot.is_overflow() => None,
+            Stage::New { since } if now < since + FIRST_BYTE => Some(Evictable::Incomplete(since)),
+            Stage::New { since } | Stage::Idle { since } | Stage::Closing(Closing { since, .. }) => {
+                Some(Evictable::Idle(since))
+            }
+            Stage::Reading { since } => Some(Evictable::Incomplete(since)),
+            Stage::Writing { progress, .. } if now >= progress + STALLED => Some(Evictable::Incomplete(progress)),
+            Stage::Writing { .. } => None,
+        }
+    }
+
+    /// What must happen now, when the deadline has passed at `now`.
+    pub(super) fn expired(&mut self, now: Instant, limits: &Limits) -> Option<Expiry> {
         if now < self.deadline {
             return None;
         }
         match self.stage {
-            Stage::Receiving(_) => return Some(Expiry::Refuse),
-            Stage::Idle(_) => self.end(CloseReason::IdleTimeout),
-            Stage::Sending(_) => self.end(CloseReason::WriteTimeout),
-            Stage::Lingering(_) => {}
+            Stage::Closing(closing) if !self.is_closed(closing, now, limits) => return None,
+            Stage::Reading { .. } => return Some(Expiry::Refuse),
+            Stage::New { .. } | Stage::Idle { .. } => self.set_close_reason(CloseReason::IdleTimeout),
+            Stage::Writing { .. } => self.set_close_reason(CloseReason::WriteTimeout),
+            Stage::Closing(_) => {}
         }
         Some(Expiry::Drop)
     }
 
-    /// Gives up what may have arrived of a request, for this reason: what is sent next is the last answer.
+    /// Drops the part of a request that has arrived. The next response is the last one.
     pub(super) fn abandon(&mut self, reason: CloseReason) {
-        self.intake.forget();
+        self.reader.forget();
         self.answer = Answer::LAST;
-        self.end(reason);
+        self.set_close_reason(reason);
     }
 
-    /// It is about to be dropped, and for this reason.
-    pub(super) fn end(&mut self, reason: CloseReason) {
-        self.closed = reason;
+    /// Sets the reason that is counted when the connection is dropped.
+    pub(super) fn set_close_reason(&mut self, reason: CloseReason) {
+        self.close_reason = reason;
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let Some(wire) = &mut self.wire else { return Ok(()) };
-        wire.write_to(&*self.socket)?;
-        self.wire = None;
-        if self.intake.is_amid_request() {
+        let Some(unsent) = &mut self.unsent else { return Ok(()) };
+        let before = unsent.sent();
+        let written = unsent.write_to(&*self.socket);
+        if let Stage::Writing { progress, .. } = &mut self.stage
+            && unsent.sent() > before
+        {
+            *progress = Instant::now();
+        }
+        written?;
+        self.unsent = None;
+        if self.reader.is_amid_request() {
             // It was `100 Continue`.
             return Ok(());
         }
-        let now = Instant::now();
-        if self.answer.persistence != Persistence::Close {
-            self.stage = if self.intake.is_empty() { Stage::Idle(now) } else { Stage::Receiving(now) };
-        } else {
-            // Closing at once would reset the connection if the client still sends, and the reset may overtake the answer
-            // (RFC 9112, section 9.6).
-            self.socket.shutdown(Shutdown::Write)?;
-            self.intake.forget();
-            self.stage = Stage::Lingering(MAX_DISCARD);
-            if self.closed == CloseReason::Client {
-                self.end(CloseReason::Answered);
+        let since = Instant::now();
+        if self.answer.persistence == Persistence::Close {
+            self.reader.forget();
+            self.close(Some(MAX_DISCARD))?;
+            if self.close_reason == CloseReason::Client {
+                self.set_close_reason(CloseReason::Answered);
             }
-            self.deadline = now + LINGER;
+        } else if self.reader.is_empty() {
+            self.stage = Stage::Idle { since };
+        } else {
+            self.stage = Stage::Reading { since };
         }
         Ok(())
     }
 
-    fn discard(&mut self, mut left: usize, scratch: &mut [u8]) -> Next {
-        loop {
+    /// Shuts down the sending side, and lets the client end its own, if it has not done so.
+    fn close(&mut self, discard: Option<usize>) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Write)?;
+        let unacknowledged = unacknowledged_bytes(&*self.socket)?;
+        self.stage = Stage::Closing(Closing { since: Instant::now(), unacknowledged, discard });
+        Ok(())
+    }
+
+    /// The client sends no more. It may still read what the kernel holds for it.
+    fn end_of_stream(&mut self) -> Next {
+        let is_over = self.is_delivered() || self.close(None).is_err();
+        if is_over { Next::Gone } else { Next::Wait(Interest::Read) }
+    }
+
+    fn discard(&mut self, mut closing: Closing, scratch: &mut [u8]) -> Next {
+        for _ in 0..MAX_READS {
             match (&*self.socket).read(scratch) {
-                Ok(0) => return Next::Gone,
-                Ok(n) if n >= left => return Next::Gone,
-                Ok(n) => left -= n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(0) if closing.discard.is_some() => {
+                    closing.discard = None;
+                    break;
+                }
+                Ok(n) => match closing.discard.and_then(|left| left.checked_sub(n)) {
+                    Some(left) => closing.discard = Some(left),
+                    None => return Next::Gone,
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.drained = true;
+                    break;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Next::Gone,
             }
         }
-        self.drained = true;
-        self.stage = Stage::Lingering(left);
-        Next::Wait(Interest::Read)
+        self.stage = Stage::Closing(closing);
+        let is_over = Instant::now() >= closing.since + LINGER || closing.discard.is_none();
+        if is_over && self.is_delivered() { Next::Gone } else { Next::Wait(Interest::Read) }
     }
 
-    /// What the bytes that are here amount to; nothing while more of them are needed.
+    /// Whether the client has received all that was sent.
+    fn is_delivered(&self) -> bool {
+        unacknowledged_bytes(&*self.socket).map_or(true, |bytes| bytes == 0)
+    }
+
+    /// Whether the client has the last response, or takes it too slowly.
+    fn is_closed(&self, closing: Closing, now: Instant, limits: &Limits) -> bool {
+        let left = unacknowledged_bytes(&*self.socket).unwrap_or_default();
+        let taken = closing.unacknowledged.saturating_sub(left);
+        left == 0 || now >= closing.since + at_minimum_rate(taken).max(limits.request_timeout)
+    }
+
+    /// What the bytes that have arrived amount to, or nothing while more of them are needed.
     fn parse(&mut self) -> Option<Next> {
-        match self.intake.next() {
+        match self.reader.next() {
             Ok(Progress::More) => None,
             Ok(Progress::Continue) => {
-                self.wire = Some(Encoded::continue_100());
+                self.unsent = Some(Encoded::continue_100());
                 match self.flush() {
                     Ok(()) => None,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Next::Wait(Interest::Write)),
@@ -340,7 +480,36 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        METRICS.connections.with_label_values(&["open"]).dec();
-        METRICS.connections_closed.with_label_values(&[self.closed.name()]).inc();
+        self.close_reason.count();
+        // Otherwise the kernel would hold the bytes for minutes, for a client without a slot. A reset frees them.
+        if self.close_reason != CloseReason::Shutdown && (self.unsent.is_some() || !self.is_delivered()) {
+            let _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+/// The time that a response may take, from its start, when its last `progress` was so long after the start and the
+/// client took `sent` bytes. It ends `timeout` after the last progress, and when the average is below the minimum rate.
+fn time_to_send(progress: Duration, sent: usize, timeout: Duration) -> Duration {
+    (progress + timeout).min(at_minimum_rate(sent).max(timeout))
+}
+
+fn at_minimum_rate(bytes: usize) -> Duration {
+    Duration::from_secs(bytes as u64) / MIN_BYTES_PER_SECOND
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_extends_the_time_of_a_response_down_to_a_minimum_rate() {
+        let seconds = Duration::from_secs;
+        let timeout = seconds(10);
+        assert_eq!(time_to_send(seconds(0), 0, timeout), seconds(10), "nothing was taken");
+        assert_eq!(time_to_send(seconds(5), 300_000, timeout), seconds(15), "the rate is high");
+        assert_eq!(time_to_send(seconds(500), 600_000_000, timeout), seconds(510), "and may last");
+        assert_eq!(time_to_send(seconds(9), 4096, timeout), seconds(10), "too slow for the first period");
+        assert_eq!(time_to_send(seconds(29), 30 * 4096, timeout), seconds(30), "the average falls below the minimum");
     }
 }

@@ -36,8 +36,9 @@ pub struct Head {
     headers: Box<[(Part, Part)]>,
 }
 
-/// A place in the text of a head, which is at most [`MAX_HEAD`] bytes long.
+/// A range of the text of a head. Decoding makes at most three bytes of one.
 type Part = Range<u16>;
+const _: () = assert!(3 * MAX_HEAD <= u16::MAX as usize);
 
 /// What becomes of the connection after the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +69,8 @@ pub struct Finder {
 }
 
 impl Finder {
-    /// The length of the head with its empty line, once `input` holds all of it. Empty lines before the request line are
-    /// taken out of `input` (RFC 9112, section 2.2).
+    /// The length of the head with its empty line, once `input` holds all of it. Empty lines before the request line
+    /// are taken out of `input` (RFC 9112, section 2.2).
     pub fn find(&mut self, input: &mut Vec<u8>) -> Result<Option<usize>, RequestError> {
         let empty_lines = input.chunks_exact(2).take_while(|line| line == b"\r\n").count();
         if empty_lines > 0 {
@@ -80,7 +81,8 @@ impl Finder {
             input.drain(..empty_lines * 2);
             (self.line_start, self.scanned) = (0, 0);
         }
-        // What can't begin a method can't become a request: TLS on the plain port is told at once, not after a time-out.
+        // What can't begin a method can't become a request: TLS on the plain port is told at once, not after a
+        // time-out.
         if let Some(first) = input.first()
             && !(is_token_byte(*first) || *first == b'\r')
         {
@@ -111,9 +113,7 @@ impl Finder {
 impl Head {
     /// Parses `bytes`, which end with the empty line.
     pub fn parse(bytes: Vec<u8>) -> Result<Head, RequestError> {
-        let Ok(text) = String::from_utf8(bytes) else {
-            return Err(RequestError::Malformed("The headers are not UTF-8."));
-        };
+        let text = decode(bytes)?;
         let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut slots);
         match request.parse(text.as_bytes()) {
@@ -217,6 +217,12 @@ impl Head {
         }
     }
 
+    /// Whether the body is sent as it is (RFC 9110, section 8.4).
+    pub(super) fn has_identity_coding(&self) -> bool {
+        let mut codings = self.values("content-encoding").flat_map(|value| value.split(','));
+        codings.all(|coding| matches!(coding.trim_ascii(), coding if coding.eq_ignore_ascii_case("identity") || coding.is_empty()))
+    }
+
     /// RFC 9110, section 10.1.1; HTTP/1.0 knows no expectations.
     fn find_expectation(&self, version: u8) -> Result<bool, RequestError> {
         let mut expectations = self.values("expect").filter(|_| version == 1).peekable();
@@ -239,6 +245,19 @@ impl Head {
             (false, false) => Persistence::Close,
         }
     }
+}
+
+/// The head as text. A header that is never read may hold any bytes (RFC 9110, section 5.5), such as another
+/// application's cookie. Bytes that are not UTF-8 become U+FFFD, which no header that is read accepts.
+fn decode(bytes: Vec<u8>) -> Result<String, RequestError> {
+    String::from_utf8(bytes).or_else(|error| {
+        let bytes = error.as_bytes();
+        let first_line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
+        match std::str::from_utf8(first_line) {
+            Ok(_) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+            Err(_) => Err(RequestError::Malformed("The request line is not UTF-8.")),
+        }
+    })
 }
 
 /// RFC 9110, section 5.6.2: what a method or a header's name is made of.
@@ -458,9 +477,32 @@ mod tests {
     }
 
     #[test]
-    fn header_values_hold_any_utf_8_and_nothing_else() {
+    fn header_values_hold_any_bytes_and_what_is_not_utf_8_equals_no_text() {
         assert_eq!(with("X: \u{e9}\u{1f600}\r\n").unwrap().value("x"), Some("\u{e9}\u{1f600}"));
-        malformed(Head::parse(b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n".to_vec()), "invalid UTF-8");
+        let bytes = |line: &[u8]| Head::parse([b"GET / HTTP/1.1\r\nHost: a\r\n", line, b"\r\nY: z\r\n\r\n"].concat());
+        let head = bytes(b"X: caf\xe9").unwrap();
+        assert_eq!((head.value("x"), head.value("y")), (Some("caf\u{fffd}"), Some("z")));
+        assert!(
+            bytes(&[b"X: ".as_slice(), &vec![b'\xff'; MAX_HEAD - 100]].concat()).is_ok(),
+            "the parts fit their type"
+        );
+        malformed(bytes(b"X\xff: y"), "a name");
+        malformed(bytes(b"Content-Length: 1\xff"), "a length");
+        malformed(Head::parse(b"GET / HTTP/1.1\r\nHost: \xff\r\n\r\n".to_vec()), "a host");
+        malformed(Head::parse(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()), "a target");
+    }
+
+    #[test]
+    fn only_the_identity_coding_is_known() {
+        for (line, is_identity) in [
+            ("", true),
+            ("Content-Encoding: identity\r\n", true),
+            ("Content-Encoding: Identity\r\nContent-Encoding:\r\n", true),
+            ("Content-Encoding: gzip\r\n", false),
+            ("Content-Encoding: identity, br\r\n", false),
+        ] {
+            assert_eq!(with(line).unwrap().has_identity_coding(), is_identity, "{line:?}");
+        }
     }
 
     #[test]

@@ -1,134 +1,142 @@
-//! The listener: the listening socket, and how connections are accepted, also while no descriptor is left for them.
+//! The listening socket: how it is opened, how connections are accepted, and how accepting ends without a reset.
 //!
-//! Never decides what becomes of a connection, nor which one has to make room.
+//! Never decides what becomes of a connection, nor which one makes room for another.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::{error, warn};
 use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
-use crate::metrics::METRICS;
+use super::limits::{KERNEL_RECEIVE_BUFFER, KERNEL_SEND_BUFFER, KERNEL_UNSENT};
 use crate::system::{Interest, Sockets, Watched};
 
-/// The listener's key among the sockets; connections have their place's number.
+/// The key of the listener's events. Connections have the number of their slot.
 pub(super) const LISTENER_KEY: usize = usize::MAX - 1;
 
 /// Where connections come in.
 pub(super) struct Listener {
-    listener: Mutex<Option<Watched<TcpListener>>>,
-    /// Given up for a moment to accept, and close, a connection when no other descriptor is left.
-    reserve: Mutex<Option<File>>,
+    socket: Mutex<Option<Watched<TcpListener>>>,
 }
 
-/// Connections accepted in a row before the worker lets others at the listener.
-const ACCEPTS: usize = 64;
-/// The answer when there is no descriptor for anything else.
-const NO_DESCRIPTOR: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+/// Connections that wait to be accepted; the system may have a lower limit. The standard library's backlog is 128: the
+/// 129th of a burst would wait a second for its second attempt.
+const BACKLOG: i32 = 4096;
+/// Opens a socket that listens on `address`. Connections inherit its options.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart need not wait until the system forgets old connections.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    // The kernel takes twice as much.
+    socket.set_send_buffer_size(KERNEL_SEND_BUFFER / 2)?;
+    socket.set_recv_buffer_size(KERNEL_RECEIVE_BUFFER / 2)?;
+    socket.set_tcp_notsent_lowat(KERNEL_UNSENT as u32)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
 
 impl Listener {
-    /// A listener at `listener`; when it is listened at, one of those who wait for `sockets` is told of its connections.
-    pub(super) fn open(listener: TcpListener, sockets: &Arc<Sockets>) -> io::Result<Listener> {
+    /// Registers `listener`, without an interest in its events yet.
+    pub(super) fn new(listener: TcpListener, sockets: &Arc<Sockets>) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
-        let listener = Watched::once(listener, sockets)?;
-        Ok(Listener { listener: Mutex::new(Some(listener)), reserve: Mutex::new(open_reserve()) })
+        Ok(Listener { socket: Mutex::new(Some(Watched::once(listener, sockets)?)) })
     }
 
-    /// Ends accepting; connections that nobody has accepted are reset by the system.
-    pub(super) fn close(&self) {
-        drop(lock(&self.listener).take());
-    }
-
-    /// Asks to be told of the next connection.
-    pub(super) fn listen(&self) {
-        if let Some(listener) = &*lock(&self.listener) {
+    /// Asks for an event when the next connection can be accepted.
+    pub(super) fn arm(&self) {
+        if let Some(listener) = &*self.lock() {
             arm(listener);
         }
     }
 
-    /// Gives what waits at the listener to `admit`. Where no descriptor is left for it, `make_room` closes another connection,
-    /// or says that there is none that it may close.
-    pub(super) fn accept(&self, make_room: impl Fn() -> bool, admit: impl Fn(TcpStream, SocketAddr)) {
-        let guard = lock(&self.listener);
-        let Some(listener) = &*guard else { return };
-        for _ in 0..ACCEPTS {
-            let error = match listener.accept() {
-                Ok((socket, peer)) => {
-                    admit(socket, peer);
-                    continue;
-                }
-                Err(error) => error,
-            };
-            match (error.kind(), Errno::from_io_error(&error)) {
-                (ErrorKind::WouldBlock, _) => break,
-                (_, Some(Errno::MFILE | Errno::NFILE)) => {
-                    match self.accept_without_descriptor(listener, &error, &make_room, &admit) {
-                        Ok(()) => {}
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                        // The next look at the deadlines listens again.
-                        Err(_) => return,
-                    }
-                }
-                (_, Some(Errno::NOBUFS | Errno::NOMEM)) => {
-                    warn!("connections can't be accepted: {error}");
-                    return;
-                }
-                // The client went away before it was accepted, in one of many ways.
-                (_, _) => {}
-            }
+    /// Gives at most `most` waiting connections to `admit`. When no descriptor is left, `make_room` closes another
+    /// connection, or returns false.
+    pub(super) fn accept(&self, most: usize, make_room: impl Fn() -> bool, admit: impl Fn(TcpStream, SocketAddr)) {
+        if let Some(listener) = &*self.lock()
+            && accept(listener, most, make_room, admit)
+        {
+            arm(listener);
         }
-        arm(listener);
     }
 
-    /// No descriptor is left: accepts with the reserve's. Another connection makes room for the new one; when none does the
-    /// new one is told so, instead of waiting in silence. `WouldBlock` when nobody waits, of which the system says nothing
-    /// while there is no descriptor.
-    fn accept_without_descriptor(
-        &self,
-        listener: &TcpListener,
-        cause: &io::Error,
-        make_room: impl Fn() -> bool,
-        admit: impl Fn(TcpStream, SocketAddr),
-    ) -> io::Result<()> {
-        let mut reserve = lock(&self.reserve);
-        if reserve.is_none() {
-            // Somebody else took its descriptor meanwhile.
-            make_room();
+    /// Lets the kernel ignore new connections, while those it has begun to open can still be accepted. A close would
+    /// reset them.
+    pub(super) fn ignore_new(&self) {
+        /// The offset of the TCP flags in a segment, and the two that open a connection.
+        const FLAGS: u32 = 13;
+        const SYN: u32 = 0x02;
+        const ACK: u32 = 0x10;
+        /// Classic BPF: load a byte, and with a constant, jump if equal, return a constant.
+        const LOAD_BYTE: u16 = 0x30;
+        const AND: u16 = 0x54;
+        const JUMP_IF_EQUAL: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        let drop_syn = [
+            SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+            SockFilter::new(AND, 0, 0, SYN | ACK),
+            SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+        ];
+        if let Some(listener) = &*self.lock()
+            && let Err(error) = SockRef::from(&**listener).attach_filter(&drop_syn)
+        {
+            warn!("a connection that opens during the stop may be reset: {error}");
         }
-        drop(reserve.take());
-        let accepted = listener.accept();
-        if accepted.is_ok() && make_room() {
-            *reserve = open_reserve();
-            drop(reserve);
-            return accepted.map(|(socket, peer)| admit(socket, peer));
-        }
-        let told = accepted.map(|(mut socket, _)| {
-            warn!("a connection can't be accepted: {cause}");
-            METRICS.connections_refused.with_label_values(&["no_descriptor"]).inc();
-            let _ = socket.set_nonblocking(true);
-            let _ = socket.write_all(NO_DESCRIPTOR);
-            // What is unread when it is closed would reset the connection, and the answer might be lost.
-            let _ = socket.read(&mut [0; 4096]);
-        });
-        *reserve = open_reserve();
-        told
     }
+
+    /// Accepts all waiting connections, and ends accepting.
+    pub(super) fn close(&self, admit: impl Fn(TcpStream, SocketAddr)) {
+        if let Some(listener) = self.lock().take() {
+            accept(&listener, usize::MAX, || false, admit);
+        }
+    }
+
+    /// A panic under this lock leaves nothing half-changed, so poison means nothing.
+    fn lock(&self) -> MutexGuard<'_, Option<Watched<TcpListener>>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Accepts at most `most` connections. Returns false when the system can accept none for now; the next sweep tries
+/// again.
+fn accept(
+    listener: &TcpListener,
+    most: usize,
+    make_room: impl Fn() -> bool,
+    admit: impl Fn(TcpStream, SocketAddr),
+) -> bool {
+    for _ in 0..most {
+        let error = match listener.accept() {
+            Ok((socket, peer)) => {
+                admit(socket, peer);
+                continue;
+            }
+            Err(error) => error,
+        };
+        match (error.kind(), Errno::from_io_error(&error)) {
+            (ErrorKind::WouldBlock, _) => break,
+            // Without a descriptor the system does not say whether a connection waits.
+            (_, Some(Errno::MFILE | Errno::NFILE)) if make_room() => {}
+            (_, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                warn!("connections can't be accepted: {error}");
+                return false;
+            }
+            // The client went away before it was accepted, in one of many ways.
+            (_, _) => {}
+        }
+    }
+    true
 }
 
 fn arm(listener: &Watched<TcpListener>) {
     if let Err(error) = listener.arm(LISTENER_KEY, Interest::Read) {
         error!("the listener can't be waited for: {error}");
     }
-}
-
-fn open_reserve() -> Option<File> {
-    File::open("/dev/null").ok()
-}
-
-/// A panic under one of the listener's locks leaves nothing half-changed behind, so poison says nothing.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,17 +1,17 @@
 //! HTTP/1.x on plain threads: sockets, limits, parsing and writing.
 //!
-//! A request goes [`server`] → [`connection`] → [`Service`], and its answer goes back through a [`Responder`]. The messages'
-//! vocabulary is `tiny_http`'s; its server is not used. Nothing here knows the board or a database.
+//! A request goes [`server`] → `connection` → [`Service`], and its answer goes back through a [`Responder`]. The
+//! messages' vocabulary is `tiny_http`'s; its server is not used. Nothing here knows the board or a database.
 
 mod access_log;
 pub mod chunked;
 mod close_reason;
-pub mod connection;
+mod connection;
+mod connections;
 pub mod head;
-mod listener;
+pub mod limits;
+pub mod listener;
 pub mod memory_budget;
-mod parking;
-mod places;
 pub mod request;
 mod request_reader;
 pub mod responder;
@@ -19,25 +19,26 @@ pub mod response;
 pub mod scheduler;
 pub mod server;
 
+pub use limits::Limits;
 pub use request::Request;
 pub use responder::Responder;
 pub use response::{Body, Response};
 pub use scheduler::PollPermit;
-pub use server::{Limits, Server};
+pub use server::Server;
 
 use head::Head;
 use request::RequestId;
 
 /// What the server serves.
 pub trait Service: Send + Sync {
-    /// Answers `request`, now or later, on this thread or another. Never blocks; what does is left for [`run_queued`], which this
-    /// thread calls next.
+    /// Answers `request`, now or later, on this thread or another. Never blocks; what does is left for [`run_queued`],
+    /// which this thread calls next.
     ///
     /// [`run_queued`]: Service::run_queued
     fn respond(&self, request: Request, responder: Responder);
 
-    /// Does what requests have left to do, if nobody does it yet. It may block, and leaves `turn` before it does. Called by
-    /// the thread that has brought requests, and by those whom it calls.
+    /// Does what requests have left to do, if nobody does it yet. It may block, and leaves `turn` before it does.
+    /// Called by the thread that has brought requests, and by those whom it calls.
     fn run_queued(&self, turn: &mut PollPermit<'_>);
 
     /// The answer to what did not become a request. `head` is there when it arrived whole.
@@ -59,6 +60,8 @@ pub enum RequestError {
     HeaderTooLarge,
     /// An `Expect` other than `100-continue`.
     ExpectationFailed,
+    /// A `Content-Encoding` other than `identity`.
+    UnknownContentCoding,
     /// A transfer coding other than `chunked`.
     UnknownTransferCoding,
     /// Neither HTTP/1.0 nor HTTP/1.1.

@@ -1,7 +1,7 @@
 //! What a client has sent and nobody has taken: bytes, and of the request that they begin its head, its body so far.
 //!
-//! Yields one complete, checked request at a time; bytes behind it wait. Holds no more than a head and a body may have, and
-//! what a read brings beyond them. Never touches a socket.
+//! Yields one complete, checked request at a time; bytes behind it wait. Holds no more than a head and a body may have,
+//! and what a read brings beyond them. Never touches a socket.
 
 use super::RequestError;
 use super::chunked::Decoder;
@@ -108,6 +108,9 @@ impl RequestReader {
         };
         let head = Head::parse(head).map_err(|refusal| (refusal, None))?;
         self.finder = Finder::default();
+        if head.framing != Framing::Length(0) && !head.has_identity_coding() {
+            return Err((RequestError::UnknownContentCoding, Some(Box::new(head))));
+        }
         let framing = match head.framing {
             Framing::Length(length) if length > MAX_BODY as u64 => {
                 return Err((RequestError::BodyTooLarge, Some(Box::new(head))));

@@ -23,7 +23,8 @@ impl Responder {
         Responder { server, connection: Some(connection), access }
     }
 
-    /// Says what log and metrics can't know: the route, by a name from the code, and who the client is behind its proxies.
+    /// Says what log and metrics can't know: the route, by a name from the code, and who the client is behind its
+    /// proxies.
     pub fn describe(&mut self, route: &'static str, client: IpAddr) {
         self.access.route = route;
         self.access.client = client;

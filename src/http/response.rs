@@ -57,8 +57,8 @@ impl Response {
             // A header that is not ASCII can't be sent; all of ours are, and a test of each route sees them.
             .filter_map(|(name, value)| Header::from_bytes(name.as_bytes(), value.as_bytes()).ok())
             .collect();
-        // No body for the printer: bodies are shared, and go out beside the head. Without a length it would go chunked, and
-        // so it would beyond its threshold, or for a TE among the headers of the request.
+        // No body for the printer: bodies are shared, and go out beside the head. Without a length it would go chunked,
+        // and so it would beyond its threshold, or for a TE among the headers of the request.
         let mut head = Vec::with_capacity(512);
         let printed = tiny_http::Response::new(StatusCode(status), headers, io::empty(), Some(0), None)
             .with_chunked_threshold(usize::MAX)
@@ -158,6 +158,11 @@ impl Encoded {
     /// The bytes that it holds, all of them until the last one is written.
     pub(super) fn size(&self) -> usize {
         self.length
+    }
+
+    /// The bytes that the socket has taken.
+    pub(super) fn sent(&self) -> usize {
+        self.position
     }
 
     /// Writes until all is written or the socket blocks, which is the error `WouldBlock`.

@@ -1,9 +1,10 @@
 //! PollPermits: which of the workers listen, and who listens instead of one that blocks.
 //!
-//! A worker that listens takes a batch of events and handles them one by one, which is quick, because nothing of it blocks.
-//! So a few listeners are enough; more of them would wake each other for every event. Who then has to block gives its turn
-//! to another worker, unless it will listen again in a moment: a thread that is woken costs more than what waits meanwhile.
-//! Who is found to be late after all, at a look at the deadlines, loses its turn, and then nobody keeps one for a while.
+//! A worker that listens takes a batch of events and handles them one by one, which is quick, because nothing of it
+//! blocks. So a few listeners are enough; more of them would wake each other for every event. Who then has to block
+//! gives its turn to another worker, unless it will listen again in a moment: a thread that is woken costs more than
+//! what waits meanwhile. Who is found to be late after all, at a look at the deadlines, loses its turn, and then nobody
+//! keeps one for a while.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -58,8 +59,8 @@ pub(super) enum Task {
     Help,
 }
 
-/// How long a worker with a turn may stay away from listening, all together: what others may wait for it, while to wake a
-/// thread for each batch would cost everybody more. Quick reads and quick disks are below it.
+/// How long a worker with a turn may stay away from listening, all together: what others may wait for it, while to wake
+/// a thread for each batch would cost everybody more. Quick reads and quick disks are below it.
 const MOMENT: Duration = Duration::from_millis(1);
 /// Who is away for so long is late: nothing that was expected to be short takes so long on a busy machine.
 const LATE: Duration = Duration::from_millis(5);

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,12 @@ use log::{debug, error};
 
 use super::access_log::AccessRecord;
 use super::close_reason::CloseReason;
-use super::connection::{Connection, Expiry, Next};
+use super::connection::{Connection, Expiry, Next, StageName};
+use super::connections::{ConnectionTable, NotAdmitted, TableLimits};
 use super::head::Head;
+use super::limits::{Limits, MAX_BUFFERED_BYTES, OVERFLOW_SLOTS};
 use super::listener::{LISTENER_KEY, Listener};
 use super::memory_budget::MemoryBudget;
-use super::parking::{Parking, Spot};
-use super::places::Places;
 use super::request::RequestId;
 use super::responder::Responder;
 use super::response::Response;
@@ -31,51 +31,37 @@ use super::{RequestError, Service};
 use crate::metrics::METRICS;
 use crate::system::{Happened, Interest, Sockets, Watched};
 
-/// What connections may take, and how long.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Workers that wait for sockets at once, at most. As many as may block have to be left beside them.
-    pub listeners: usize,
-    /// Connections at once.
-    pub max_connections: usize,
-    /// For a whole request to arrive.
-    pub request_timeout: Duration,
-    /// For a kept connection to say nothing.
-    pub idle_timeout: Duration,
-    /// For an answer to be taken.
-    pub write_timeout: Duration,
-}
-
-/// Places beyond [`Limits::max_connections`], for connections that are told 503 and closed.
-pub const SPARE_PLACES: usize = 64;
-/// What all connections together may hold of half-read requests and half-sent answers; beyond it the one that holds the
-/// most for the longest is closed.
-pub const HELD_BYTES: usize = 32 * 1024 * 1024;
-/// How often the deadlines are looked at, which is how late a time-out may be.
-const SWEEP: Duration = Duration::from_millis(200);
-/// A worker's buffer for what it reads.
+/// How often deadlines are checked, which is how late a time-out may be.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+/// The size of a worker's read buffer.
 const SCRATCH: usize = 16 * 1024;
+/// Connections that a worker accepts at most before it handles other events.
+const MAX_ACCEPTS: usize = 64;
+/// The time that idle connections have, after accepting has ended, to send one more request.
+const IDLE_AFTER_CLOSE: Duration = Duration::from_secs(1);
 
 /// All connections.
 pub struct Server {
     itself: Weak<Server>,
     sockets: Arc<Sockets>,
-    turns: PollPermits,
+    permits: PollPermits,
     service: Box<dyn Service>,
     limits: Limits,
-    /// Lines that every answer has, each with its CRLF.
+    /// Header lines of every response, each with its CRLF.
     common: String,
     listener: Listener,
-    parking: Parking,
-    places: Arc<Places>,
+    table: Arc<ConnectionTable>,
     budget: Arc<MemoryBudget>,
-    closing: AtomicBool,
+    /// Every response closes its connection.
+    stopping: AtomicBool,
+    /// Set when accepting has ended: from then on idle connections are closed.
+    close_idle_at: OnceLock<Instant>,
     process: u32,
     requests: AtomicU64,
 }
 
 impl Server {
-    /// A server that listens on `listener` and serves `service`; `common` are headers that every answer has.
+    /// A server that listens on `listener` and serves `service`. `common` are headers of every response.
     pub fn new(
         listener: TcpListener,
         service: Box<dyn Service>,
@@ -83,20 +69,28 @@ impl Server {
         common: &[(&str, &str)],
     ) -> io::Result<Arc<Server>> {
         let sockets = Sockets::new()?;
-        let listener = Listener::open(listener, &sockets)?;
-        let total = limits.max_connections + SPARE_PLACES;
+        let listener = Listener::new(listener, &sockets)?;
+        let table = ConnectionTable::new(TableLimits {
+            connections: limits.max_connections,
+            overflow: OVERFLOW_SLOTS,
+            per_client: limits.max_connections_per_client,
+            exempt: limits.exempt_clients.clone(),
+        });
+        CloseReason::init_counters();
+        METRICS.connections_limit.set(limits.max_connections as i64);
+        METRICS.connections_per_client_limit.set(limits.max_connections_per_client as i64);
         Ok(Arc::new_cyclic(|itself| Server {
             itself: Weak::clone(itself),
             sockets,
-            turns: PollPermits::new(limits.listeners),
+            permits: PollPermits::new(limits.listeners),
             service,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
             listener,
-            parking: Parking::new(total),
-            places: Places::new(total),
-            budget: MemoryBudget::new(HELD_BYTES),
-            closing: AtomicBool::new(false),
+            table,
+            budget: MemoryBudget::new(MAX_BUFFERED_BYTES),
+            stopping: AtomicBool::new(false),
+            close_idle_at: OnceLock::new(),
             process: RandomState::new().hash_one(0u8) as u32,
             requests: AtomicU64::new(0),
         }))
@@ -111,33 +105,37 @@ impl Server {
         Ok(())
     }
 
-    /// Begins to accept connections, and starts the thread that looks at their deadlines.
+    /// Begins to accept connections, and starts the thread that checks their deadlines.
     pub fn open(self: &Arc<Server>) -> io::Result<()> {
         let server = Arc::clone(self);
-        thread::Builder::new().name("deadlines".to_owned()).spawn(move || server.keep_deadlines())?;
-        self.listener.listen();
+        thread::Builder::new().name("sweeper".to_owned()).spawn(move || server.keep_sweeping())?;
+        self.listener.arm();
         Ok(())
     }
 
-    /// Ends accepting, lets idle connections go and the others after their next answer, and calls `on_empty` when the
-    /// last one is gone.
+    /// From now on every response says that its connection is closed, and closes it.
+    pub fn announce_stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets the kernel ignore new connections. Those that it has begun to open are still accepted until
+    /// [`Server::close`].
+    pub fn ignore_new_connections(&self) {
+        self.listener.ignore_new();
+    }
+
+    /// Ends accepting, after the connections that wait for it. Connections end after their next response, idle ones a
+    /// second later at the latest. Calls `on_empty` when the last connection is closed.
     pub fn close(&self, on_empty: impl FnOnce() + Send + 'static) {
-        self.closing.store(true, Ordering::SeqCst);
-        self.listener.close();
-        self.places.when_empty(Box::new(on_empty));
-        for spot in self.parking.spots() {
-            if let Some(connection) = &mut spot.lock().connection
-                && connection.idle_since().is_some()
-            {
-                // A worker looks once more for a request that is just arriving.
-                let _ = connection.arm(Interest::Write);
-            }
-        }
+        self.announce_stop();
+        self.listener.close(|socket, peer| self.admit(socket, peer));
+        let _ = self.close_idle_at.set(Instant::now() + IDLE_AFTER_CLOSE);
+        self.table.when_empty(Box::new(on_empty));
     }
 
     /// Wakes a worker to run what is queued.
     pub fn wake_worker(&self) {
-        self.turns.wake();
+        self.permits.wake();
     }
 
     /// What is served.
@@ -145,11 +143,11 @@ impl Server {
         &*self.service
     }
 
-    /// Sends `reply` on a connection whose request it answers.
-    pub(super) fn finish(&self, mut connection: Box<Connection>, reply: Response, access: &AccessRecord) {
-        access.answered(&reply);
-        let keep = !self.closing.load(Ordering::SeqCst);
-        match connection.send(reply, [&self.common, access.id.line()], keep) {
+    /// Sends `response` on the connection whose request it answers.
+    pub(super) fn finish(&self, mut connection: Box<Connection>, response: Response, access: &AccessRecord) {
+        access.answered(&response);
+        let keep = !self.stopping.load(Ordering::SeqCst);
+        match connection.send(response, [&self.common, access.id.line()], keep) {
             Next::Wait(interest) => self.park(connection, interest),
             Next::Request(_) | Next::Refuse(..) | Next::Gone => {}
         }
@@ -158,22 +156,23 @@ impl Server {
     fn work(&self, number: usize) {
         let mut scratch = Vec::new();
         let mut events = Vec::new();
-        let mut turn = self.turns.join(number);
+        let mut permit = self.permits.join(number);
         loop {
-            match turn.take() {
+            match permit.take() {
                 Task::Listen => self.listen(&mut events, &mut scratch),
                 Task::Help => {}
             }
-            survive(|| self.service.run_queued(&mut turn));
+            survive(|| self.service.run_queued(&mut permit));
         }
     }
 
-    /// Waits, and handles what happens, and what has happened meanwhile: all of it shares the batches that are led next.
+    /// Waits, and handles what happens, and what has happened meanwhile: all of it shares the batches that are led
+    /// next.
     fn listen(&self, events: &mut Vec<Happened>, scratch: &mut Vec<u8>) {
         for patience in [None, Some(Duration::ZERO)] {
             if let Err(error) = self.sockets.wait(events, patience) {
                 error!("waiting for sockets failed: {error}");
-                thread::sleep(SWEEP);
+                thread::sleep(SWEEP_INTERVAL);
             }
             // Most workers of a quiet service never need one.
             scratch.resize(SCRATCH, 0);
@@ -183,24 +182,16 @@ impl Server {
         }
     }
 
-    fn keep_deadlines(&self) {
-        loop {
-            thread::sleep(SWEEP);
-            survive(|| {
-                self.turns.withdraw_late();
-                self.sweep();
-            });
-        }
-    }
-
     fn event(&self, event: Happened, scratch: &mut [u8]) {
         if event.key == LISTENER_KEY {
-            return self.accept();
+            // A request that has arrived on a new connection is read before later connections can evict it.
+            let most = MAX_ACCEPTS.min(self.limits.max_connections / 4).max(1);
+            return self.listener.accept(most, || self.table.evict(), |socket, peer| self.admit(socket, peer));
         }
-        // Another worker has it; or the event is that of a connection that is gone.
-        let Some(mut connection) = self.parking.take(event.key) else { return };
+        // Another worker has it, or the event is of a connection that is closed.
+        let Some(mut connection) = self.table.take(event.key) else { return };
         if event.ended {
-            connection.hear_end();
+            connection.set_read_closed();
         }
         self.drive(connection, scratch);
     }
@@ -214,9 +205,9 @@ impl Server {
             }
             Next::Refuse(refusal, head) => {
                 let access = self.access(head.as_deref(), connection.peer());
-                let reply = self.service.refuse(refusal, head.as_deref(), &access.id);
+                let response = self.service.refuse(refusal, head.as_deref(), &access.id);
                 debug!(request_id = access.id.as_str(); "refused: {refusal:?}");
-                self.finish(connection, reply, &access);
+                self.finish(connection, response, &access);
             }
             Next::Wait(interest) => self.park(connection, interest),
             Next::Gone => {}
@@ -224,99 +215,118 @@ impl Server {
     }
 
     fn park(&self, mut connection: Box<Connection>, interest: Interest) {
-        while !connection.charge() {
-            // Unless it is the heaviest itself.
-            if !self.evict_heaviest(connection.burden(Instant::now())) {
-                debug!("a connection to {} is closed: no room for what it holds", connection.peer());
-                connection.end(CloseReason::Memory);
+        while !connection.reserve_memory() {
+            // Unless it has the highest score itself.
+            if !self.evict_heaviest(connection.memory_score(Instant::now())) {
+                debug!("a connection to {} is closed: it holds too much memory", connection.peer());
+                connection.set_close_reason(CloseReason::Memory);
                 return;
             }
         }
-        // Armed and put down under one lock: the event finds the connection, and `close` finds what it has to end.
-        let mut parked = self.parking.at(connection.lease.place()).lock();
-        let missed = std::mem::take(&mut parked.missed);
-        if self.closing.load(Ordering::SeqCst) && connection.idle_since().is_some() {
-            connection.end(CloseReason::Shutdown);
-        } else if connection.park(interest, missed, &self.limits).is_ok() {
-            parked.connection = Some(connection);
+        // Armed and stored under one lock, so that the event finds the connection.
+        let mut entry = self.table.entry(connection.index());
+        let missed_event = std::mem::take(&mut entry.missed_event);
+        if connection.is_idle() && self.close_idle_at.get().is_some_and(|at| Instant::now() >= *at) {
+            connection.set_close_reason(CloseReason::Shutdown);
+            // Dropping it frees the slot, which another thread may take at once.
+            drop(entry);
+        } else if connection.park(interest, missed_event, &self.limits).is_ok() {
+            entry.connection = Some(connection);
         }
     }
 
-    /// Closes the parked connection that weighs most on the budget, if it weighs more than this.
+    /// Closes the connection at rest with the highest memory score, if that is above `than`.
     fn evict_heaviest(&self, than: u128) -> bool {
         let now = Instant::now();
-        let burden = |spot: &Spot| spot.lock().connection.as_ref().map_or(0, |connection| connection.burden(now));
-        let Some((heaviest, spot)) = self.parking.spots().map(|spot| (burden(spot), spot)).max_by_key(|h| h.0) else {
-            return false;
-        };
-        if heaviest <= than {
-            return false;
-        }
-        if let Some(mut connection) = spot.lock().connection.take_if(|connection| connection.burden(now) > than) {
-            connection.end(CloseReason::Memory);
-            debug!("a connection to {} is closed: it holds too much for too long", connection.peer());
+        let scores = self.table.entries().enumerate().map(|(index, entry)| {
+            (entry.connection.as_ref().map_or(0, |connection| connection.memory_score(now)), index)
+        });
+        let Some((_, heaviest)) = scores.max().filter(|(score, _)| *score > than) else { return false };
+        let is_heavier = |connection: &mut Box<Connection>| connection.memory_score(now) > than;
+        let taken = self.table.entry(heaviest).connection.take_if(is_heavier);
+        if let Some(mut connection) = taken {
+            connection.set_close_reason(CloseReason::Memory);
+            debug!("a connection to {} is closed: it holds too much memory for too long", connection.peer());
         }
         true
     }
 
-    fn accept(&self) {
-        self.listener.accept(|| self.evict_longest_idle(), |socket, peer| self.admit(socket, peer));
-    }
-
     fn admit(&self, socket: TcpStream, peer: SocketAddr) {
-        let full = self.places.left() <= SPARE_PLACES && !self.evict_longest_idle();
-        let Some(lease) = self.places.lease() else {
-            METRICS.connections_refused.with_label_values(&["no_place"]).inc();
-            return;
+        // A client of IPv4 on a socket of both families.
+        let client = peer.ip().to_canonical();
+        let (slot, refused) = match self.table.admit(client) {
+            Ok(slot) => (Some(slot), false),
+            Err(reason) => {
+                let reason = match reason {
+                    NotAdmitted::ClientLimit => "client_limit",
+                    NotAdmitted::Full => "full",
+                };
+                METRICS.connections_refused.with_label_values(&[reason]).inc();
+                (self.table.admit_overflow(), true)
+            }
         };
+        let Some(slot) = slot else { return };
         if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_err() {
             return;
         }
         let Ok(socket) = Watched::on_change(socket, &self.sockets) else { return };
-        let peer = canonical(peer.ip());
-        let mut connection = Box::new(Connection::new(socket, peer, lease, self.budget.share(), &self.limits));
-        if full {
-            METRICS.connections_refused.with_label_values(&["full"]).inc();
+        let mut connection = Box::new(Connection::new(socket, client, slot, self.budget.share(), &self.limits));
+        if refused {
             connection.abandon(CloseReason::Answered);
-            let access = self.access(None, peer);
+            let access = self.access(None, client);
             self.finish(connection, self.service.refuse(RequestError::Overloaded, None, &access.id), &access);
         } else {
             self.park(connection, Interest::Read);
         }
     }
 
-    fn evict_longest_idle(&self) -> bool {
-        let idle = |spot: &Spot| spot.lock().connection.as_ref().and_then(|c| c.idle_since());
-        let longest = self.parking.spots().filter_map(|spot| idle(spot).map(|since| (since, spot))).min_by_key(|l| l.0);
-        let Some((_, spot)) = longest else { return false };
-        // Unless it has become busy meanwhile, and then another look would find another one.
-        if let Some(mut longest) = spot.lock().connection.take_if(|connection| connection.idle_since().is_some()) {
-            longest.end(CloseReason::Evicted);
+    fn keep_sweeping(&self) {
+        loop {
+            thread::sleep(SWEEP_INTERVAL);
+            survive(|| {
+                self.permits.withdraw_late();
+                self.sweep();
+            });
         }
-        true
     }
 
     fn sweep(&self) {
         // Also when an earlier attempt to accept failed, or met a panic.
-        self.listener.listen();
-        let mut idle = 0;
+        self.listener.arm();
         let now = Instant::now();
-        for spot in self.parking.spots() {
-            let mut parked = spot.lock();
-            idle += i64::from(parked.connection.as_ref().is_some_and(|connection| connection.idle_since().is_some()));
-            match parked.connection.as_mut().and_then(|connection| connection.expired(now)) {
+        let close_idle = self.close_idle_at.get().is_some_and(|at| now >= *at);
+        let mut stages = [0; StageName::ALL.len()];
+        for mut entry in self.table.entries() {
+            let Some(connection) = &mut entry.connection else { continue };
+            stages[connection.stage() as usize] += 1;
+            match connection.expired(now, &self.limits) {
+                None if close_idle && connection.is_idle() => {
+                    // A worker checks once more whether a request has arrived, and then closes it.
+                    let _ = connection.arm(Interest::Write);
+                }
                 None => {}
-                Some(Expiry::Drop) => drop(parked.connection.take()),
+                Some(Expiry::Drop) => {
+                    let expired = entry.connection.take();
+                    drop(entry);
+                    drop(expired);
+                }
                 Some(Expiry::Refuse) => {
-                    let Some(mut connection) = parked.connection.take() else { continue };
-                    drop(parked);
+                    let Some(mut connection) = entry.connection.take() else { continue };
+                    drop(entry);
                     connection.abandon(CloseReason::RequestTimeout);
                     let access = self.access(None, connection.peer());
                     self.finish(connection, self.service.refuse(RequestError::TimedOut, None, &access.id), &access);
                 }
             }
         }
-        METRICS.connections.with_label_values(&["idle"]).set(idle);
+        self.count_stages(&stages);
+    }
+
+    fn count_stages(&self, stages: &[usize]) {
+        let set = |state: &str, count: usize| METRICS.connections.with_label_values(&[state]).set(count as i64);
+        StageName::ALL.iter().zip(stages).for_each(|(stage, count)| set(stage.as_str(), *count));
+        // The others are with a handler, or a worker has them for a moment.
+        set("handling", self.table.len().saturating_sub(stages.iter().sum()));
     }
 
     fn access(&self, head: Option<&Head>, peer: IpAddr) -> AccessRecord {
@@ -331,9 +341,4 @@ fn survive(task: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(task)).is_err() {
         error!("a worker met a panic; what it was doing is given up and the worker goes on");
     }
-}
-
-/// An IPv4 client of a socket that takes both families has its IPv4 address.
-fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
 }

@@ -5,7 +5,7 @@ mod memory;
 mod sockets;
 
 pub(crate) use memory::tune_malloc;
-pub(crate) use sockets::{Happened, Interest, Sockets, Watched};
+pub(crate) use sockets::{Happened, Interest, Sockets, Watched, unacknowledged_bytes};
 
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;

@@ -45,6 +45,16 @@ pub(crate) struct Happened {
     pub(crate) ended: bool,
 }
 
+/// The bytes that the kernel holds for the other end of a TCP connection: not sent yet, or not acknowledged.
+pub(crate) fn unacknowledged_bytes(socket: impl AsFd) -> io::Result<usize> {
+    use rustix::ioctl::{Getter, ioctl};
+    /// SIOCOUTQ, which is this number on all architectures but MIPS, PowerPC and SPARC.
+    const TIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+    // SAFETY: TIOCOUTQ writes one C int to its argument, and does nothing else.
+    let bytes = unsafe { ioctl(socket, Getter::<TIOCOUTQ, std::ffi::c_int>::new()) }?;
+    Ok(usize::try_from(bytes).unwrap_or_default())
+}
+
 /// What a parked socket waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interest {

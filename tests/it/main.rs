@@ -11,6 +11,7 @@
 mod board;
 mod broken_databases;
 mod chaos;
+mod connections;
 mod encryption;
 mod faults;
 mod hostile;
@@ -24,6 +25,7 @@ mod properties;
 mod protocol;
 mod settings;
 mod soak;
+mod stop;
 mod support;
 mod tidy;
 mod torture;

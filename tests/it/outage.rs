@@ -93,7 +93,7 @@ fn a_statement_that_timed_out_never_leaves_its_answer_to_the_next_request() {
 
 #[test]
 fn a_database_that_hangs_from_one_moment_to_the_next_keeps_nobody_waiting_who_does_not_need_it() {
-    let board = Board::with(&[("DB_TIMEOUT", "4s"), ("WORKERS", "7")]);
+    let board = Board::with(&[("DB_TIMEOUT", "4s")]);
     board.submit("x");
     let requests: [&(dyn Fn() -> u16 + Sync); 4] = [
         &|| board.get("/").status,

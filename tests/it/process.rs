@@ -28,7 +28,7 @@ fn help_and_version_are_told_and_unknown_arguments_are_not_guessed() {
 
 #[test]
 fn wrong_settings_are_reported_together_with_status_2() {
-    let (status, _, err) = run(&[("PORT", "http"), ("WORKERS", "3"), ("MYSQL_USER", "u")], &[]);
+    let (status, _, err) = run(&[("PORT", "http"), ("MAX_CONNECTIONS", "0"), ("MYSQL_USER", "u")], &[]);
     assert_eq!(status, 2);
     let lines: Vec<&str> = err.lines().collect();
     assert_eq!(
@@ -36,7 +36,7 @@ fn wrong_settings_are_reported_together_with_status_2() {
         [
             "error: MYSQL_DB: is missing; set it, or DATABASE_URL=mysql://user:password@host:3306/db",
             "error: PORT=http: expected a port from 0 to 65535",
-            "error: WORKERS=3: expected a number from 7 to 1024",
+            "error: MAX_CONNECTIONS=0: expected a number from 1 to 1000000",
         ]
     );
     let (status, _, err) = run(&[("MYSQL_PASSWORD", "hunter2"), ("MYSQL_PASSWORD_FILE", "/x")], &["check"]);

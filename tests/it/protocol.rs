@@ -1,9 +1,11 @@
-//! Order, time limits, and what many or endless clients cost; and each defect of `tiny_http`'s server, which ours must not
-//! have. What single requests are answered is in the torture table.
+//! Order, time limits, and what many or endless clients cost; and each defect of `tiny_http`'s server, which ours must
+//! not have. What single requests are answered is in the torture table.
 
 use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use mysql::prelude::Queryable;
 
 use crate::support::client::request;
 use crate::support::{Board, Connection, Service, eventually};
@@ -75,7 +77,8 @@ fn requests_that_come_while_one_is_answered_are_answered_next() {
     let mut connections: Vec<_> = (0..8).map(|_| board.service.connect()).collect();
     let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     for _ in 0..200 {
-        // In two parts, so that the second comes at any time: while the first is read, waits for the database or is sent.
+        // In two parts, so that the second comes at any time: while the first is read, waits for the database or is
+        // sent.
         connections.iter_mut().for_each(|connection| connection.send(request));
         connections.iter_mut().for_each(|connection| connection.send(request));
         for connection in &mut connections {
@@ -126,7 +129,7 @@ fn empty_lines_without_end_are_refused() {
 
 #[test]
 fn readers_are_not_cut_off_because_others_do_not_read() {
-    let board = Board::with(&[("WRITE_TIMEOUT", "30s")]);
+    let board = Board::with(&[("REQUEST_TIMEOUT", "30s")]);
     // A list of many megabytes, of which the system's buffers take a part.
     board.schema.run("ALTER TABLE messages MODIFY message MEDIUMTEXT");
     board.schema.run("INSERT INTO messages (message) SELECT REPEAT('x', 60000) FROM seq_1_to_200");
@@ -216,27 +219,53 @@ fn without_descriptors_the_longest_idle_connection_makes_room_and_accepting_goes
 }
 
 #[test]
-fn beyond_the_connection_limit_the_idle_go_first_and_then_the_new_one_is_told() {
+fn when_all_slots_are_taken_the_longest_idle_goes_first_and_then_the_slowest_incomplete_request() {
     let board = Board::with(&[("MAX_CONNECTIONS", "10")]);
-    let mut idle: Vec<Connection> = (0..10).map(|_| board.service.connect()).collect();
-    assert_eq!(board.get("/livez").status, 200, "an idle one was closed");
-    idle[0].assert_closed();
-    drop(idle);
+    let mut connections: Vec<Connection> = (0..10).map(|_| board.service.connect()).collect();
+    for number in [3, 7] {
+        connections[number].send(request("GET", "/livez", &[], b""));
+        assert_eq!(connections[number].answer().status, 200);
+    }
+    let asks = |connections: &mut [Connection], number: usize| {
+        connections[number].send("GET /livez HTTP/1.1\r\n");
+    };
+    [4, 0, 1, 2, 5, 6, 8, 9].into_iter().for_each(|number| asks(&mut connections, number));
+    for number in [3, 7, 4, 0] {
+        let mut one_more = board.service.connect();
+        one_more.send(request("GET", "/livez", &[("Connection", "close")], b""));
+        assert_eq!(one_more.answer().status, 200);
+        connections[number].assert_closed();
+        // Takes the slot again, for longer than the others.
+        one_more.assert_closed();
+        connections.push(board.service.connect());
+        let last = connections.len() - 1;
+        asks(&mut connections, last);
+    }
+    connections[9].send("Host: a\r\n\r\n");
+    assert_eq!(connections[9].answer().status, 200, "the others stay");
+}
+
+#[test]
+fn when_all_slots_have_a_request_in_progress_a_new_connection_gets_503() {
+    let board = Board::with(&[("MAX_CONNECTIONS", "10")]);
+    let mut holder = board.schema.connect();
+    holder.query_drop("LOCK TABLES messages WRITE").unwrap();
     let mut busy: Vec<Connection> = Vec::new();
-    eventually("ten connections are busy", || {
-        busy.clear();
-        busy.extend((0..10).map(|_| board.service.connect()));
-        busy.iter_mut().for_each(|connection| connection.send("GET / HTTP/1.1\r\n"));
+    eventually("all slots are taken", || {
+        // One whose request is not read yet may be closed for the next.
+        busy.push(board.service.connect());
+        busy.last_mut().unwrap().send("GET /messages HTTP/1.1\r\nHost: a\r\n\r\n");
         let answer = board.get("/livez");
         answer.status == 503 && answer.code() == "overloaded" && answer.header("Retry-After").is_some()
     });
-    busy[9].send("Host: a\r\n\r\n");
-    assert_eq!(busy[9].answer().status, 200, "who is being served stays");
+    holder.query_drop("UNLOCK TABLES").unwrap();
+    let served = busy.iter_mut().filter_map(|connection| connection.try_answer(false).ok());
+    assert_eq!(served.filter(|answer| answer.status == 200).count(), 10, "requests in progress are answered");
 }
 
 #[test]
 fn a_client_that_pipelines_and_never_reads_is_bounded_and_then_closed() {
-    let board = Board::with(&[("WRITE_TIMEOUT", "1s")]);
+    let board = Board::with(&[("REQUEST_TIMEOUT", "1s")]);
     board.schema.run("INSERT INTO messages (message) SELECT REPEAT('x', 2000) FROM seq_1_to_50");
     let before = board.service.resident_kib();
     let mut connection = board.service.connect();

@@ -92,8 +92,22 @@ pub fn cases() -> Vec<Case> {
     cases.push(refused("GET / HTTP/1.1\nHost: a\r\n\r\n", 400, "bad_request"));
     cases.push(refused("GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400, "bad_request"));
     for bytes in [&b"\xff"[..], b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"] {
-        cases.push(refused([b"GET / HTTP/1.1\r\nHost: a\r\nX: ", bytes, b"\r\n\r\n"].concat(), 400, "bad_request"));
+        let line = |name: &str| [b"GET /livez HTTP/1.1\r\nHost: a\r\n", name.as_bytes(), bytes, b"\r\n\r\n"].concat();
+        ["X: ", "Cookie: a=", "Referer: ", "User-Agent: "]
+            .iter()
+            .for_each(|name| cases.push(answered(line(name), 200, "")));
+        ["X", "X: \0", "Content-Length: 1"].iter().for_each(|name| cases.push(refused(line(name), 400, "bad_request")));
+        cases.push(refused([b"GET /", bytes, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat(), 400, "bad_request"));
+        cases.push(refused([b"GET / HTTP/1.1\r\nHost: ", bytes, b"\r\n\r\n"].concat(), 400, "bad_request"));
     }
+    for coding in ["gzip", "br", "identity, deflate", "x\r\nContent-Encoding: identity"] {
+        let lines = format!("Content-Encoding: {coding}\r\nContent-Length: 13\r\n");
+        cases.push(refused(post(&lines, "new_message=i"), 415, "unsupported_media_type"));
+        cases.push(answered(get("/livez", &format!("Content-Encoding: {coding}\r\n")), 200, ""));
+    }
+    cases.push(
+        answered(post("Content-Encoding: Identity\r\nContent-Length: 13\r\n", "new_message=j"), 200, "").stores("j"),
+    );
     for value in
         ["close", "Close", "CLOSE ", "keep-alive, close", "close, keep-alive", "x,\tclose", "x\r\nConnection: close"]
     {
