@@ -1,7 +1,14 @@
 //! HTTP/1.x on plain threads: sockets, limits, parsing and writing.
 //!
-//! A request goes [`server`] → `connection` → [`Service`], and its answer goes back through a [`Responder`]. The
-//! messages' vocabulary is `tiny_http`'s; its server is not used. Nothing here knows the board or a database.
+//! In come connections of clients. Out go complete, checked requests to the [`Service`], and its responses as bytes.
+//! - Waiting: `server` is the event loop, `scheduler` decides which worker polls, `listener` accepts.
+//! - Connections: `connections` is the table of them; a `connection` has one slot there, `limits` and a share of the
+//!   `memory_budget`, and ends for a `close_reason`.
+//! - Requests: `request_reader` collects bytes, `head` and `chunked` parse them, `request` is the result.
+//! - Responses: a `responder` travels with the request; `response` turns the answer into bytes, and `access_log` records it.
+//!
+//! The types of methods, headers and status codes are `tiny_http`'s; its server is not used. Nothing here knows the board
+//! or a database.
 
 mod access_log;
 pub mod chunked;

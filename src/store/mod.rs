@@ -1,9 +1,14 @@
 //! The database: the only folder that knows SQL and the `mysql` crate.
 //!
-//! In come texts, keys and ids; out go messages and what became of each text. [`servers`] chooses a server, [`connection`]
-//! logs in and `session` sets the session up, `pool` shares the connections, and a [`client`] repeats what may be repeated.
-//! [`messages`] and [`insert`] hold the statements of requests; [`schema`] describes the table, [`migration`] changes it,
-//! `health` checks it, and the [`supervisor`] does all three in time. Nothing here knows HTTP.
+//! In come texts, keys and ids; out go messages and what became of each text.
+//! - Reaching the database: [`servers`] chooses a server, [`connection`] logs in over a `socket`, `session` sets the session
+//!   up, and `pool` shares the connections.
+//! - Statements: a [`client`] repeats what may be repeated; [`messages`] and [`insert`] hold the statements of requests.
+//! - The table: `create_table` reads its definition, [`schema`] compares it, [`migration`] changes it.
+//! - Watching: the [`supervisor`] starts up and then checks, with `health`, [`version`] and [`write_block`].
+//! - Failures: [`error`] and `connect_error` describe them, and `error_class` says what follows.
+//!
+//! Nothing here knows HTTP.
 
 pub mod client;
 mod connect_error;

@@ -1,4 +1,6 @@
-//! What libraries leave to us that has to be done right: the only `unsafe` code of the project.
+//! What libraries leave unsafe: `sockets` waits for sockets, and `memory` sets up the allocator.
+//!
+//! In come sockets, out go events. Nothing here knows HTTP, the board or a database.
 #![allow(unsafe_code)]
 
 mod memory;

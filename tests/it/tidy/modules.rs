@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("logging", &["metrics"]),
     ("batch_queue", &["metrics"]),
     ("http", &["metrics", "system"]),
-    ("store", &["idempotency_key", "lifecycle", "message", "metrics", "outage_log", "retry", "system"]),
+    ("store", &["idempotency_key", "lifecycle", "message", "metrics", "outage_log", "retry"]),
     ("page", &["message"]),
     (
         "board",
@@ -44,12 +44,12 @@ const LAYERS: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("governor", &["src/board/rate_limit.rs"]),
     ("httparse", &["src/http/"]),
-    ("ipnet", &["src/board/", "src/config/"]),
+    ("ipnet", &["src/board/", "src/config/", "src/http/"]),
     ("libc", &["src/system/"]),
     ("log", &["src/"]),
     ("mysql", &["src/store/"]),
     ("percent_encoding", &["src/board/", "src/config/"]),
-    ("polling", &["src/http/", "src/system/"]),
+    ("polling", &["src/system/"]),
     ("prometheus", &["src/batch_queue.rs", "src/board/route.rs", "src/metrics.rs"]),
     ("rustix", &["src/app.rs", "src/http/", "src/store/socket.rs", "src/system/"]),
     ("serde", &["src/board/", "src/logging.rs"]),
@@ -58,7 +58,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sha2", &["src/board/", "src/idempotency_key.rs", "src/page.rs"]),
     ("signal_hook", &["src/app.rs"]),
     ("simplelog", &["src/logging.rs"]),
-    ("socket2", &["src/app.rs", "src/http/", "src/store/", "src/system/"]),
+    ("socket2", &["src/http/", "src/store/"]),
     ("strsim", &["src/config/misspelt.rs"]),
     ("thiserror", &["src/store/"]),
     ("time", &["src/logging.rs"]),
@@ -127,7 +127,6 @@ fn modules_use_only_the_layers_below_them() {
 }
 
 #[test]
-#[ignore = "until the branches are merged"]
 fn no_row_of_these_tables_is_stale() {
     let sources = sources();
     let arrows = arrows(&sources);
@@ -222,14 +221,17 @@ fn every_file_opens_with_what_it_owns_and_stays_small() {
 
 /// Faults that are known and will be mended.
 const PENDING: &[&str] = &[
+    "src/app.rs: run has 61 lines",
     "src/board/mod.rs has 315 lines of production code",
-    "src/metrics.rs: new has 126 lines",
+    "src/config/database.rs: encryption has 66 lines",
+    "src/http/connection.rs has 382 lines of production code",
+    "src/metrics.rs: new has 143 lines",
     "metrics must not use store",
     "store must not use batch_queue",
-    "src/config/database.rs: encryption has 66 lines",
     "these files use each other: config -> config::database; config -> config::source; config::database -> config::source; config::misspelt -> config; config::source -> config; config::source -> config::misspelt",
     "these files use each other: http -> http::head; http -> http::request; http::head -> http; http::request -> http::head",
-    "these files use each other: http::connection -> http::server; http::parking -> http::connection; http::responder -> http::connection; http::responder -> http::server; http::server -> http::connection; http::server -> http::parking; http::server -> http::responder",
+    "these files use each other: http::connection -> http::connections; http::connections -> http::connection",
+    "these files use each other: http::responder -> http::server; http::server -> http::responder",
     "these files use each other: store::connect_error -> store::error; store::error -> store::connect_error",
     "these files use each other: store::migration -> store::schema; store::schema -> store::migration",
 ];
