@@ -5,6 +5,7 @@
 //! [`messages`] and [`insert`] hold the statements of requests; [`schema`] describes the table, [`migration`] changes it,
 //! `health` checks it, and the [`supervisor`] does all three in time. Nothing here knows HTTP.
 
+pub mod account;
 pub mod client;
 mod connect_error;
 pub mod connection;
@@ -23,8 +24,8 @@ pub mod supervisor;
 pub mod version;
 pub mod write_block;
 
+pub use account::{Account, ClientCertificate, Encryption, SettingNames};
 pub use client::{Client, Database, Timeouts};
-pub use connection::{Account, ClientCertificate, Encryption};
 pub use error::{ConnectError, Error};
 pub use insert::{NewRow, Outcome};
 pub use servers::{Host, Servers};
