@@ -9,6 +9,7 @@ pub mod account;
 pub mod client;
 mod connect_error;
 pub mod connection;
+mod create_table;
 pub mod error;
 mod error_class;
 mod health;
