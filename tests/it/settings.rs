@@ -91,7 +91,6 @@ fn an_error_of_the_database_names_what_the_user_has_set() {
 fn a_host_that_begins_with_a_slash_is_a_unix_socket() {
     let schema = Database::shared().schema();
     let socket: Vec<String> = schema.rows("SELECT @@socket");
-    let password = schema.database.admin_password();
     schema.run("GRANT ALL ON *.* TO admin@localhost IDENTIFIED BY 'socket'");
     let variables = [
         ("MYSQL_HOST", &*socket[0]),
