@@ -8,7 +8,6 @@
 //! | [`message`] | what a message is |
 //! | [`idempotency_key`] | what makes a repeated submit the same submit |
 //! | [`metrics`] | what is counted |
-//! | `system` | what libraries leave unsafe: sockets, memory |
 //! | [`http`] | sockets, limits, parsing, writing |
 //! | [`batch_queue`] | doing what is queued in batches |
 //! | [`store`] | SQL, and what a database error means |
@@ -40,4 +39,3 @@ pub mod outage_log;
 pub mod page;
 pub mod retry;
 pub mod store;
-mod system;

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::batch_queue::{self, BatchProcessor, BatchQueue};
 use crate::http::head::Head;
-use crate::http::{Body, PollPermit, Request, RequestError, Responder, Response, Service};
+use crate::http::{Body, Handler, PollPermit, Request, RequestError, Responder, Response};
 use crate::idempotency_key::IdempotencyKey;
 use crate::lifecycle::{Lifecycle, Readiness};
 use crate::message::NewMessage;
@@ -272,11 +272,11 @@ impl Board {
     fn lead<P: BatchProcessor<Connection = Client>>(&self, queue: &Queue<P>, permit: &mut PollPermit<'_>) -> bool {
         let Some(leader) = queue.try_lead() else { return false };
         if self.has_ready_batch() {
-            permit.call();
+            permit.wake_helper();
         }
-        permit.leave(leader.expected());
+        permit.enter_blocking(leader.expected());
         let executed = leader.execute();
-        permit.come_back();
+        permit.exit_blocking();
         executed.reply();
         true
     }
@@ -291,7 +291,7 @@ impl Board {
     }
 }
 
-impl Service for Board {
+impl Handler for Board {
     fn respond(&self, request: Request, mut responder: Responder) {
         let html = input::accepts_html(&request.head);
         let route = Route::find(&request.head.method, request.head.path());

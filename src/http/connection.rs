@@ -12,13 +12,14 @@ use tiny_http::Method;
 
 use super::close_reason::CloseReason;
 use super::connections::Slot;
+use super::error::RequestError;
 use super::head::{Head, Persistence};
+use super::limits::Limits;
 use super::memory_budget::Reservation;
+use super::poll::{Interest, Registered, unacknowledged_bytes};
 use super::request::Request;
 use super::request_reader::{Progress, RequestReader};
 use super::response::{Encoded, Response};
-use super::{Limits, RequestError};
-use crate::system::{Interest, Watched, unacknowledged_bytes};
 
 /// The bytes that are read and dropped from a client that has its last response. A close with unread bytes is a reset,
 /// and a reset may overtake the response (RFC 9112, section 9.6).
@@ -36,7 +37,7 @@ const STALLED: Duration = Duration::from_secs(1);
 
 /// A connection. One thread owns it, or the table holds it.
 pub(super) struct Connection {
-    socket: Watched<TcpStream>,
+    socket: Registered<TcpStream>,
     peer: IpAddr,
     slot: Slot,
     reservation: Reservation,
@@ -70,8 +71,8 @@ enum Stage {
     Closing(Closing),
 }
 
-/// A connection whose sending side is shut down. It keeps its slot until the client has the last response, so that what the
-/// kernel holds for clients is bounded by the slots.
+/// A connection whose sending side is shut down. It keeps its slot until the client has the last response, so that what
+/// the kernel holds for clients is bounded by the slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Closing {
     since: Instant,
@@ -160,7 +161,7 @@ impl Evictable {
 
 impl Connection {
     pub(super) fn new(
-        socket: Watched<TcpStream>,
+        socket: Registered<TcpStream>,
         peer: IpAddr,
         slot: Slot,
         reservation: Reservation,

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,17 +19,18 @@ use super::access_log::AccessRecord;
 use super::close_reason::CloseReason;
 use super::connection::{Connection, Expiry, Next, StageName};
 use super::connections::{ConnectionTable, NotAdmitted, TableLimits};
+use super::error::RequestError;
+use super::handler::Handler;
 use super::head::Head;
 use super::limits::{Limits, MAX_BUFFERED_BYTES, OVERFLOW_SLOTS};
 use super::listener::{LISTENER_KEY, Listener};
 use super::memory_budget::MemoryBudget;
+use super::poll::{Event, Interest, Mode, Poller, Registered};
 use super::request::RequestId;
-use super::responder::Responder;
+use super::responder::{Responder, ResponseSink};
 use super::response::Response;
 use super::scheduler::{PollPermits, Task};
-use super::{RequestError, Service};
 use crate::metrics::METRICS;
-use crate::system::{Happened, Interest, Sockets, Watched};
 
 /// How often deadlines are checked, which is how late a time-out may be.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
@@ -42,10 +43,9 @@ const IDLE_AFTER_CLOSE: Duration = Duration::from_secs(1);
 
 /// All connections.
 pub struct Server {
-    itself: Weak<Server>,
-    sockets: Arc<Sockets>,
+    poller: Arc<Poller>,
     permits: PollPermits,
-    service: Box<dyn Service>,
+    handler: Box<dyn Handler>,
     limits: Limits,
     /// Header lines of every response, each with its CRLF.
     common: String,
@@ -61,15 +61,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that listens on `listener` and serves `service`. `common` are headers of every response.
+    /// A server that listens on `listener` and passes requests to `handler`. `common` are headers of every response.
     pub fn new(
         listener: TcpListener,
-        service: Box<dyn Service>,
+        handler: Box<dyn Handler>,
         limits: Limits,
         common: &[(&str, &str)],
     ) -> io::Result<Arc<Server>> {
-        let sockets = Sockets::new()?;
-        let listener = Listener::new(listener, &sockets)?;
+        let poller = Poller::new()?;
+        let listener = Listener::new(listener, &poller)?;
         let table = ConnectionTable::new(TableLimits {
             connections: limits.max_connections,
             overflow: OVERFLOW_SLOTS,
@@ -79,11 +79,10 @@ impl Server {
         CloseReason::init_counters();
         METRICS.connections_limit.set(limits.max_connections as i64);
         METRICS.connections_per_client_limit.set(limits.max_connections_per_client as i64);
-        Ok(Arc::new_cyclic(|itself| Server {
-            itself: Weak::clone(itself),
-            sockets,
+        Ok(Arc::new(Server {
+            poller,
             permits: PollPermits::new(limits.listeners),
-            service,
+            handler,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
             listener,
@@ -135,42 +134,27 @@ impl Server {
 
     /// Wakes a worker to run what is queued.
     pub fn wake_worker(&self) {
-        self.permits.wake();
+        self.permits.wake_helper();
     }
 
-    /// What is served.
-    pub fn service(&self) -> &dyn Service {
-        &*self.service
-    }
-
-    /// Sends `response` on the connection whose request it answers.
-    pub(super) fn finish(&self, mut connection: Box<Connection>, response: Response, access: &AccessRecord) {
-        access.answered(&response);
-        let keep = !self.stopping.load(Ordering::SeqCst);
-        match connection.send(response, [&self.common, access.id.line()], keep) {
-            Next::Wait(interest) => self.park(connection, interest),
-            Next::Request(_) | Next::Refuse(..) | Next::Gone => {}
-        }
-    }
-
-    fn work(&self, number: usize) {
+    fn work(self: &Arc<Self>, number: usize) {
         let mut scratch = Vec::new();
         let mut events = Vec::new();
         let mut permit = self.permits.join(number);
         loop {
-            match permit.take() {
-                Task::Listen => self.listen(&mut events, &mut scratch),
+            match permit.next_task() {
+                Task::Poll => self.listen(&mut events, &mut scratch),
                 Task::Help => {}
             }
-            survive(|| self.service.run_queued(&mut permit));
+            survive(|| self.handler.run_queued(&mut permit));
         }
     }
 
     /// Waits, and handles what happens, and what has happened meanwhile: all of it shares the batches that are led
     /// next.
-    fn listen(&self, events: &mut Vec<Happened>, scratch: &mut Vec<u8>) {
+    fn listen(self: &Arc<Self>, events: &mut Vec<Event>, scratch: &mut Vec<u8>) {
         for patience in [None, Some(Duration::ZERO)] {
-            if let Err(error) = self.sockets.wait(events, patience) {
+            if let Err(error) = self.poller.wait(events, patience) {
                 error!("waiting for sockets failed: {error}");
                 thread::sleep(SWEEP_INTERVAL);
             }
@@ -182,7 +166,7 @@ impl Server {
         }
     }
 
-    fn event(&self, event: Happened, scratch: &mut [u8]) {
+    fn event(self: &Arc<Self>, event: Event, scratch: &mut [u8]) {
         if event.key == LISTENER_KEY {
             // A request that has arrived on a new connection is read before later connections can evict it.
             let most = MAX_ACCEPTS.min(self.limits.max_connections / 4).max(1);
@@ -190,22 +174,22 @@ impl Server {
         }
         // Another worker has it, or the event is of a connection that is closed.
         let Some(mut connection) = self.table.take(event.key) else { return };
-        if event.ended {
+        if event.read_closed {
             connection.set_read_closed();
         }
         self.drive(connection, scratch);
     }
 
-    fn drive(&self, mut connection: Box<Connection>, scratch: &mut [u8]) {
+    fn drive(self: &Arc<Self>, mut connection: Box<Connection>, scratch: &mut [u8]) {
         match connection.advance(scratch) {
             Next::Request(request) => {
                 let access = self.access(Some(&request.head), connection.peer());
-                let Some(server) = self.itself.upgrade() else { return };
-                self.service.respond(*request, Responder::new(server, connection, access));
+                let sink = Arc::clone(self) as Arc<dyn ResponseSink>;
+                self.handler.respond(*request, Responder::new(sink, connection, access));
             }
             Next::Refuse(refusal, head) => {
                 let access = self.access(head.as_deref(), connection.peer());
-                let response = self.service.refuse(refusal, head.as_deref());
+                let response = self.handler.refuse(refusal, head.as_deref());
                 debug!(request_id = access.id.as_str(); "refused: {refusal:?}");
                 self.finish(connection, response, &access);
             }
@@ -269,11 +253,11 @@ impl Server {
         if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_err() {
             return;
         }
-        let Ok(socket) = Watched::on_change(socket, &self.sockets) else { return };
-        let mut connection = Box::new(Connection::new(socket, client, slot, self.budget.share(), &self.limits));
+        let Ok(socket) = Registered::new(socket, &self.poller, Mode::Edge) else { return };
+        let mut connection = Box::new(Connection::new(socket, client, slot, self.budget.reservation(), &self.limits));
         if refused {
             connection.abandon(CloseReason::Answered);
-            let response = self.service.refuse(RequestError::Overloaded, None);
+            let response = self.handler.refuse(RequestError::Overloaded, None);
             self.finish(connection, response, &self.access(None, client));
         } else {
             self.park(connection, Interest::Read);
@@ -284,7 +268,7 @@ impl Server {
         loop {
             thread::sleep(SWEEP_INTERVAL);
             survive(|| {
-                self.permits.withdraw_late();
+                self.permits.retake();
                 self.sweep();
             });
         }
@@ -315,7 +299,7 @@ impl Server {
                     drop(entry);
                     connection.abandon(CloseReason::RequestTimeout);
                     let access = self.access(None, connection.peer());
-                    self.finish(connection, self.service.refuse(RequestError::TimedOut, None), &access);
+                    self.finish(connection, self.handler.refuse(RequestError::TimedOut, None), &access);
                 }
             }
         }
@@ -333,6 +317,21 @@ impl Server {
         let sent = head.and_then(|head| head.value("x-request-id")).and_then(RequestId::sane);
         let number = || RequestId::numbered(self.process, self.requests.fetch_add(1, Ordering::Relaxed));
         AccessRecord::new(sent.unwrap_or_else(number), head.map(|head| &head.method), peer)
+    }
+}
+
+impl ResponseSink for Server {
+    fn finish(&self, mut connection: Box<Connection>, response: Response, access: &AccessRecord) {
+        access.answered(&response);
+        let keep = !self.stopping.load(Ordering::SeqCst);
+        match connection.send(response, [&self.common, access.id.line()], keep) {
+            Next::Wait(interest) => self.park(connection, interest),
+            Next::Request(_) | Next::Refuse(..) | Next::Gone => {}
+        }
+    }
+
+    fn handler_dropped(&self) -> Response {
+        self.handler.refuse(RequestError::HandlerDropped, None)
     }
 }
 

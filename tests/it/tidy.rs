@@ -79,12 +79,12 @@ fn modules_keep_to_their_own() {
     only("mysql::", &["src/store/"]);
     only("SELECT ", &["src/store/"]);
     only("tiny_http", &["src/http/", "src/board/route.rs"]);
-    only("polling::", &["src/http/", "src/system/"]);
+    only("epoll::", &["src/http/poll.rs"]);
     only("httparse", &["src/http/"]);
     only("env::var", &["src/config/"]);
     only("env::args", &["src/main.rs"]);
     only("<p", &["src/page.rs"]);
-    only("unsafe ", &["src/system/", "src/store/socket.rs"]);
+    only("unsafe ", &["src/http/poll.rs", "src/store/socket.rs"]);
     only("crate::board", &["src/board/", "src/app.rs"]);
     only("crate::config", &["src/config/", "src/app.rs", "src/check.rs"]);
     only("process::exit", &[]);
