@@ -1,125 +1,155 @@
-# `make help` lists what there is.
+# `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
 .PHONY: help
-help: ## list what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+help:
+	@awk '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		match($$0, /^[a-z-]+:.*## /) { printf "  make %-16s %s\n", substr($$0, 1, index($$0, ":") - 1), substr($$0, RLENGTH + 1) }' Makefile
+
+##@ Start
+
+.PHONY: run
+run: ## serve a board on http://127.0.0.1:5000 with a private database in ./data (PORT=5000 BIND=127.0.0.1)
+	@scripts/run check-port && scripts/build && scripts/run
+
+.PHONY: up
+up: ## start the board and MySQL in containers, and print the address (APP_PORT=5000 APP_NAME=twotier)
+	@scripts/up
+
+##@ Develop
 
 .PHONY: build
 build: ## build the release binary
 	@scripts/build
-
-.PHONY: run
-run: build ## serve a board on http://127.0.0.1:5000 with a private database in ./data
-	@scripts/run
 
 .PHONY: test
 test: ## run all tests against a throw-away database
 	@scripts/test
 
 .PHONY: check
-check: ## format, lints and documentation, warnings as errors
+check: ## check format, lints and documentation; warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
+.PHONY: check-scripts
+check-scripts: ## check the scripts with shellcheck and the Containerfile with hadolint
+	@scripts/check-scripts
+
 .PHONY: deny
-deny: ## check the dependencies' licences and sources with cargo-deny
+deny: ## check the licences and sources of the dependencies with cargo-deny
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "installing cargo-deny"; $(CARGO) install --locked --quiet cargo-deny; }
 	$(CARGO) deny check licenses bans sources
 
-# Load and hostile clients: the test programs with the optimizations of a release, in a folder of their own.
-OPTIMIZED = CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_TARGET_DIR=target/optimized
-
-.PHONY: crowd
-crowd: ## the hostile clients and the overload alone, optimized, with the limits in full
-	@$(OPTIMIZED) TWOTIER_TEST_ALONE=1 scripts/test hostile:: --test-threads=1 --nocapture
-
-.PHONY: bench
-bench: build ## measure speed, memory and growth on a private database (SECONDS=5 ROUNDS=3 ROWS=10000000)
-	@SECONDS_EACH='$(SECONDS)' ROUNDS='$(ROUNDS)' ROWS='$(ROWS)' scripts/bench
-
-.PHONY: bench-smoke
-bench-smoke: build ## the same, briefly and small, to see that it runs
-	@scripts/bench --smoke
-
-.PHONY: bench-peers
-bench-peers: build ## side by side with its peers, where ../shared/bench is there (CONNECTIONS=1,16,64,256 ROUNDS=3 SECONDS=5)
-	@[ -e ../shared/bench/compare.py ] || { echo "error: the peers are not here: ../shared/bench/compare.py is missing." >&2; exit 1; }
-	@python3 ../shared/bench/compare.py --server $(or $(CARGO_TARGET_DIR),target)/release/twotier \
-		--rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) --connections $(or $(CONNECTIONS),1,16,64,256)
+.PHONY: test-containers
+test-containers: ## test the targets for containers and data with the installed engines (ONLY="NAME ..." runs some checks)
+	@scripts/test-containers
 
 .PHONY: fuzz
-fuzz: ## run each fuzz target for SECONDS=60
+fuzz: ## run each fuzz target (SECONDS=60)
 	@scripts/fuzz $(or $(SECONDS),60)
 
-# Endurance. `make test` has a short run of the first in it.
+# Endurance. `make test` includes a short run of the first.
 chaos: SECONDS ?= 60
 soak: MINUTES ?= 30
 
 .PHONY: chaos
-chaos: ## kill database and service at random for SECONDS=60, and compare the books
+chaos: ## kill database and service at random, and check that no message is lost or stored twice (SECONDS=60)
 	@scripts/chaos $(SECONDS)
 
 .PHONY: soak
-soak: ## mixed load for MINUTES=30; memory, descriptors and threads may not grow
+soak: ## run a mixed load; memory, descriptors and threads must not grow (MINUTES=30)
 	@scripts/soak $(MINUTES)
 
-# Containers, with Podman or Docker.
-.PHONY: up
-up: ## start board and MySQL in containers, and print the address (APP_PORT=5000)
-	@scripts/up
+# The test programs with the optimizations of a release, in a folder of their own.
+OPTIMIZED = CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_TARGET_DIR=target/optimized
+
+.PHONY: crowd
+crowd: ## run only the tests with hostile clients and overload, optimized, with all limits at full size
+	@$(OPTIMIZED) TWOTIER_TEST_ALONE=1 scripts/test hostile:: --test-threads=1 --nocapture
+
+.PHONY: clean
+clean: ## remove build output; databases, passwords and backups stay
+	@scripts/clean
+
+##@ Containers
 
 .PHONY: down
-down: ## stop the containers; the messages stay
+down: ## stop and remove the containers; the messages stay
 	@scripts/down
 
 .PHONY: restart
 restart: ## restart the containers
 	@scripts/restart
 
-.PHONY: logs
-logs: ## the containers' logs
-	@scripts/logs
-
 .PHONY: ps
-ps: ## the containers' state
+ps: ## list the containers and their state
 	@scripts/ps
 
-.PHONY: clean
-clean: ## remove containers, image, passwords and ALL MESSAGES of the containers (asks; CONFIRM=1)
-	@scripts/clean
+.PHONY: logs
+logs: ## print the logs of the containers (TAIL=100 FOLLOW=1)
+	@scripts/logs
 
 .PHONY: image
 image: ## build the image
 	@scripts/image
 
 .PHONY: secrets
-secrets: ## make the containers' passwords, once
+secrets: ## create the passwords of the containers if they are missing
 	@scripts/secrets
 
-.PHONY: db-shell
-db-shell: ## the database's own client
-	@scripts/db-shell
+.PHONY: reset-passwords
+reset-passwords: ## give the database of a volume new passwords, also if the old ones are lost; no message is lost
+	@scripts/reset-passwords
+
+.PHONY: destroy
+destroy: ## remove the containers, image, passwords and ALL MESSAGES of a board (asks; CONFIRM=1)
+	@scripts/destroy
+
+##@ Data
 
 .PHONY: backup
-backup: ## write backups/NAME-TIME.sql.gz and its manifest (BACKUP_KEEP=N keeps the newest N)
+backup: ## write a backup and its manifest into backups/ (BACKUP_KEEP=N keeps the newest N)
 	@scripts/backup
 
 .PHONY: restore
-restore: ## put a backup in place of all messages (FILE=backups/…; asks; CONFIRM=1)
+restore: ## replace all messages with those of a backup (FILE=backups/... KEEP_NEWER=1; asks; CONFIRM=1)
 	@scripts/restore "$(FILE)"
+
+.PHONY: backups
+backups: ## list the backups, the tables that restores put aside, and what killed commands left
+	@scripts/backups
+
+.PHONY: prune
+prune: ## remove what is old of these (TABLE_KEEP_DAYS=30 BACKUP_KEEP=N; asks; CONFIRM=1)
+	@scripts/prune
 
 .PHONY: drill
 drill: ## back up, restore into a throw-away database, and compare
 	@scripts/drill
 
 .PHONY: import
-import: ## take in a mysqldump of the Flask app's database (FILE=dump.sql)
+import: ## add the messages of another database (FILE=dump.sql, or VOLUME=flask-data IMAGE=mysql:8.0; ZONE FROM_DB WHOLE=1)
 	@scripts/import "$(FILE)"
 
-.PHONY: test-containers
-test-containers: ## test all of the above with the container engines that are there
-	@scripts/test-containers
+.PHONY: db-shell
+db-shell: ## open the client of the database
+	@scripts/db-shell
+
+##@ Measure
+
+.PHONY: bench
+bench: build ## measure speed, memory and growth on a private database (SECONDS=5 ROUNDS=3 ROWS=10000000)
+	@SECONDS_EACH='$(SECONDS)' ROUNDS='$(ROUNDS)' ROWS='$(ROWS)' scripts/bench
+
+.PHONY: bench-smoke
+bench-smoke: build ## run the benchmark once, briefly and small, to see that it works
+	@scripts/bench --smoke
+
+.PHONY: bench-peers
+bench-peers: build ## compare with other boards, if ../shared/bench exists (CONNECTIONS=1,2,4,16,64,256 ROUNDS=3 SECONDS=5)
+	@[ -e ../shared/bench/compare.py ] || { echo "error: the other boards are missing: there is no ../shared/bench/compare.py." >&2; exit 1; }
+	@python3 ../shared/bench/compare.py --server $(or $(CARGO_TARGET_DIR),target)/release/twotier \
+		--rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) --connections $(or $(CONNECTIONS),1,2,4,16,64,256)

@@ -64,6 +64,7 @@ pub fn run(config: Config) -> Result<(), String> {
         max_chars: config.max_message_chars,
         admin_token: config.admin_token,
         trusted_proxies: config.trusted_proxies,
+        public_urls: config.public_urls,
         rate_limit: config.rate_limit,
         queue_requests: config.queue_requests,
         queue_bytes: QUEUE_BYTES,

@@ -155,9 +155,6 @@ impl<W: Write> Report<'_, W> {
         for statement in state.statements() {
             writeln!(self.out, "    {};", statement.replace('\n', "\n    "))?;
         }
-        for warning in table.warnings() {
-            self.say("table", &format!("warning: {warning}"))?;
-        }
         Ok(state == SchemaState::Current)
     }
 

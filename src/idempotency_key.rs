@@ -35,6 +35,16 @@ impl IdempotencyKey {
         Some(IdempotencyKey(key))
     }
 
+    /// The key of another text that a form sent with this key: the same for the same text. It begins as this one does, so
+    /// that it stands near it in the index.
+    pub fn for_text(&self, text: &str) -> IdempotencyKey {
+        const KEPT: usize = 6;
+        let hash = Sha256::new().chain_update(self.0).chain_update(text).finalize();
+        let mut key = self.0;
+        key[KEPT..].copy_from_slice(&hash[..16 - KEPT]);
+        IdempotencyKey(key)
+    }
+
     /// The bytes that are stored.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -85,6 +95,16 @@ mod tests {
         for text in ["", " ", "a b", "é", "a\n", "\u{7f}", &"k".repeat(65)] {
             assert!(IdempotencyKey::parse(text).is_none(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_text_has_a_key_of_its_own_beside_that_of_its_form() {
+        let key = IdempotencyKey::generate();
+        assert_eq!(key.for_text("a"), key.for_text("a"));
+        assert_ne!(key.for_text("a"), key.for_text("b"));
+        assert_ne!(key.for_text("a"), IdempotencyKey::generate().for_text("a"));
+        assert_ne!(key.for_text("a"), key);
+        assert_eq!(key.for_text("a").as_bytes()[..6], key.as_bytes()[..6]);
     }
 
     #[test]

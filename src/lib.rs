@@ -1,28 +1,40 @@
-//! twotier: a two-tier message board, one small service on plain threads in front of MySQL.
+//! twotier: a public message board, one small service on plain threads in front of MySQL or MariaDB.
 //!
-//! A request goes socket → [`http`] (server, connection) → [`board`] (route, plan) → [`batch_queue`] → [`store`], and its answer
-//! goes back through the responder that travels with it. The modules, in reading order:
+//! # The life of a request
+//!
+//! 1. [`http`]: `listener` accepts a connection, which gets a slot in the connection table.
+//! 2. `http::server` runs the event loop. A worker with a poll permit (`http::scheduler`) waits for events and handles them itself.
+//! 3. `http::connection` reads; `http::request_reader` turns the bytes into one complete, checked request.
+//! 4. The server hands the request and its `http::responder` to the [`board`], its handler.
+//! 5. `board::route` finds the route, `board::input` reads the parameters, and [`message`] and [`idempotency_key`] check them.
+//! 6. The board answers immediately, or pushes a job to a [`batch_queue`]: `board::latest`, `board::submit` or `board::point`.
+//! 7. A worker that finds a batch ready becomes its leader, hands its poll permit over, and runs one statement for the batch.
+//! 8. [`store`]: `client` sends the statements of `messages` and `insert`, and runs them again where that is safe.
+//! 9. `board::responses`, `board::problem` and [`page`] turn each outcome into JSON or HTML.
+//! 10. `http::response` encodes it, `http::connection` writes it, and [`metrics`] and [`logging`] record it.
+//!
+//! # Modules
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`message`] | what a message is |
-//! | [`idempotency_key`] | what makes a repeated submit the same submit |
-//! | [`metrics`] | what is counted |
-//! | [`http`] | sockets, limits, parsing, writing |
-//! | [`batch_queue`] | doing what is queued in batches |
-//! | [`store`] | SQL, and what a database error means |
+//! | [`message`] | what a message is, and which text may become one |
+//! | [`idempotency_key`] | what makes a repeated post the same post |
+//! | [`metrics`] | all metrics, in one table |
+//! | [`logging`] | log lines to stderr, without blocking |
+//! | [`outage_log`] | the log of an outage: its beginning, a count, its end |
+//! | [`retry`] | delays between attempts |
+//! | [`lifecycle`] | whether the service is starting, serving or stopping |
+//! | [`batch_queue`] | group commit: a queue, and the thread that runs a batch |
+//! | [`http`] | sockets, limits, parsing and writing |
+//! | [`store`] | SQL, and what an error of the database means |
 //! | [`page`] | HTML |
 //! | [`board`] | what each request means |
-//! | [`config`] | the environment |
-//! | [`retry`] | how long to wait before another attempt |
-//! | [`logging`] | where log lines go |
-//! | [`lifecycle`] | where the service is in its life |
-//! | `store::supervisor` | waiting for the database, and for its table's shape |
-//! | [`app`] | starting and stopping |
+//! | [`config`] | settings from the environment |
 //! | [`check`] | `twotier check` and `twotier healthcheck` |
+//! | [`app`] | start and stop |
 //!
-//! What is absent on purpose: no thread waits for another thread's result, nothing is cached between two statements, no
-//! state outlives the process but in the database, and no async runtime.
+//! `docs/design.md` explains the threads, group commit, and how each message is stored exactly once. The items are public for
+//! the tests and the fuzz targets; no other crate uses them.
 
 pub mod app;
 pub mod batch_queue;

@@ -1,148 +1,131 @@
-//! Where log lines go: to stderr, by one thread, so that a slow reader of the log never holds up a request.
+//! Log lines on their way to stderr. One thread writes them, so a slow reader of the log never delays a request.
 //!
-//! `simplelog` forms the lines for people; for programs there is one JSON object an event. When the queue is full lines are
-//! counted and dropped, and the count is logged later.
+//! `text` is `simplelog`'s time and level, then fields in logfmt; `json` is an object for each line. When the queue is full,
+//! lines are dropped, counted, and reported later.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use std::{panic, thread};
 
 use log::kv::{self, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 use serde::Serializer;
 use serde_json::Value as Json;
-use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
+use simplelog::{Config, ConfigBuilder, FormatItem, LevelPadding, WriteLogger, format_description};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::metrics::METRICS;
 
-/// How lines look.
+/// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people: time, level, words, and the fields behind them.
+    /// Time, level, and fields in logfmt.
     Text,
-    /// For programs: one JSON object a line.
+    /// One JSON object.
     Json,
 }
 
-/// JsonLogger that may wait for the log's reader.
-const QUEUE_LINES: usize = 8192;
+/// Lets one event through in each interval and counts the others, for events that clients can cause at any rate.
+pub struct LogLimit {
+    interval: Duration,
+    /// When the last one passed, and how many were suppressed since.
+    last: Mutex<(Option<Instant>, u64)>,
+}
+
+/// Lines that may wait for the thread that writes them.
+const QUEUE_LINES: usize = 4096;
 /// How long the end of the process waits for the last lines.
-const LAST_LINES: Duration = Duration::from_secs(1);
-/// The width of a number among the fields for people, so that they stand below each other.
-const NUMBER_WIDTH: usize = 6;
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// RFC 3339 in UTC, always with milliseconds.
+const TIME: &[FormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 enum Entry {
     Line(Vec<u8>),
-    /// Tells the sender that all before it is written.
+    /// Answered when all entries before it are written.
     Flush(SyncSender<()>),
 }
 
-/// Appends the fields to the words, escapes what could forge a line, and leaves the rest to `simplelog`.
-struct TextLogger {
-    inner: Box<WriteLogger<Queue>>,
-    entries: Sender<Entry>,
-}
-
-/// `simplelog` has no JSON.
-struct JsonLogger {
+struct Logger {
     level: LevelFilter,
     queue: Queue,
+    /// What forms the lines of [`LogFormat::Text`]; none for JSON.
+    text: Option<WriteLogger<Queue>>,
 }
 
-/// Cuts what is written into lines, and queues them.
+/// Takes bytes, and sends each complete line to the thread that writes.
 #[derive(Clone)]
 struct Queue {
     line: Vec<u8>,
-    entries: Sender<Entry>,
-    counts: Arc<Counts>,
+    entries: SyncSender<Entry>,
+    /// Lines that found the queue full and are not reported yet.
+    dropped: Arc<AtomicU64>,
 }
 
-/// A bounded channel makes room for all the lines that it may ever hold when it is made; so they are counted instead.
-#[derive(Default)]
-struct Counts {
-    /// JsonLogger in the channel.
-    waiting: AtomicUsize,
-    /// JsonLogger that did not get into it, since that was last logged.
-    dropped: AtomicU64,
+impl LogLimit {
+    /// Lets one event through in each `interval`.
+    pub fn new(interval: Duration) -> LogLimit {
+        LogLimit { interval, last: Mutex::new((None, 0)) }
+    }
+
+    /// `Some` when this event may be logged, with the number of those suppressed since the last one.
+    pub fn admit(&self) -> Option<u64> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0.is_some_and(|at| at.elapsed() < self.interval) {
+            last.1 += 1;
+            return None;
+        }
+        let suppressed = last.1;
+        *last = (Some(Instant::now()), 0);
+        Some(suppressed)
+    }
 }
 
-/// Starts logging lines of `level` and above to stderr. JsonLogger before it are lost.
-pub fn start(level: LevelFilter, form: LogFormat) -> io::Result<()> {
-    let (entries, received) = channel();
-    let counts = Arc::new(Counts::default());
-    let counted = Arc::clone(&counts);
+/// Starts to log lines of `level` and above to stderr. Earlier ones are lost.
+pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<()> {
+    let (queue, received) = Queue::new();
+    let dropped = Arc::clone(&queue.dropped);
     thread::Builder::new()
         .name("log".to_owned())
-        .spawn(move || write_lines(&received, &counted, form, io::stderr()))?;
-    let queue = Queue { line: Vec::new(), entries: entries.clone(), counts };
-    let logger: Box<dyn Log> = match form {
-        LogFormat::Text => {
-            let config = ConfigBuilder::new()
-                .set_time_format_rfc3339()
-                .set_level_padding(LevelPadding::Right)
-                .set_target_level(LevelFilter::Off)
-                .set_thread_level(LevelFilter::Off)
-                .set_location_level(LevelFilter::Off)
-                .build();
-            Box::new(TextLogger { inner: WriteLogger::new(level, config, queue), entries })
-        }
-        LogFormat::Json => Box::new(JsonLogger { level, queue }),
-    };
-    log::set_boxed_logger(logger).map_err(io::Error::other)?;
+        .spawn(move || write_lines(&received, &dropped, format, io::stderr()))?;
+    log::set_boxed_logger(Box::new(Logger::new(level, format, queue))).map_err(io::Error::other)?;
     log::set_max_level(level);
-    // Otherwise it would write lines of its own to stderr.
+    // The default hook writes lines of its own to stderr.
     panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     Ok(())
 }
 
-fn write_lines(entries: &Receiver<Entry>, counts: &Counts, form: LogFormat, mut out: impl Write) {
+fn write_lines(entries: &Receiver<Entry>, dropped: &AtomicU64, format: LogFormat, mut out: impl Write) {
     for entry in entries {
-        // A log that can't be written can't be complained about either.
+        // Nothing can be done about a log that can't be written.
         match entry {
-            Entry::Line(line) => {
-                counts.waiting.fetch_sub(1, Ordering::Relaxed);
-                drop(out.write_all(&line));
-            }
+            Entry::Line(line) => drop(out.write_all(&line)),
             Entry::Flush(done) => drop(done.try_send(())),
         }
-        let lost = counts.dropped.swap(0, Ordering::Relaxed);
+        let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let words = format!("{lost} lines of this log were dropped, because they were not read fast enough");
-            let line = match form {
-                LogFormat::Text => words.into_bytes(),
-                LogFormat::Json => object("warn", &words, Vec::new()),
+            let message = "log lines were dropped, because they were not read fast enough";
+            let line = match format {
+                LogFormat::Text => format!("{} [WARN ] msg=\"{message}\" lines={lost}\n", now()).into_bytes(),
+                LogFormat::Json => json_line("warn", message, vec![("lines".to_owned(), Json::from(lost))]),
             };
-            drop(out.write_all(&[line.as_slice(), b"\n"].concat()));
+            drop(out.write_all(&line));
         }
     }
 }
 
-impl Log for TextLogger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.inner.enabled(metadata)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        let text = escape(&with_fields(record));
-        let metadata = record.metadata().clone();
-        self.inner.log(&Record::builder().metadata(metadata).args(format_args!("{text}")).build());
-    }
-
-    fn flush(&self) {
-        flush(&self.entries);
+impl Logger {
+    fn new(level: LevelFilter, format: LogFormat, queue: Queue) -> Logger {
+        let text = (format == LogFormat::Text).then(|| *WriteLogger::new(level, text_config(), queue.clone()));
+        Logger { level, queue, text }
     }
 }
 
-impl Log for JsonLogger {
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= self.level
     }
@@ -151,83 +134,49 @@ impl Log for JsonLogger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut fields = Vec::new();
-        // What is visited fails never.
-        let _ = record.key_values().visit(&mut Collect(&mut fields));
-        let level = record.level().as_str().to_ascii_lowercase();
-        let mut queue = self.queue.clone();
-        let _ = queue.write_all(&[object(&level, &record.args().to_string(), fields).as_slice(), b"\n"].concat());
+        if let Some(text) = &self.text {
+            let fields = logfmt(record);
+            let metadata = record.metadata().clone();
+            text.log(&Record::builder().metadata(metadata).args(format_args!("{fields}")).build());
+        } else {
+            let mut fields = JsonFields(Vec::new());
+            // This visitor never fails.
+            let _ = record.key_values().visit(&mut fields);
+            let level = record.level().as_str().to_ascii_lowercase();
+            self.queue.send(json_line(&level, &record.args().to_string(), fields.0));
+        }
     }
 
+    /// Waits, for a moment, until everything that was logged so far is written.
     fn flush(&self) {
-        flush(&self.queue.entries);
+        let (done, written) = sync_channel(1);
+        if self.queue.entries.send(Entry::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
+        }
     }
 }
 
-/// Waits, for a moment, until what was logged so far is written.
-fn flush(entries: &Sender<Entry>) {
-    let (done, written) = sync_channel(1);
-    if entries.send(Entry::Flush(done)).is_ok() {
-        let _ = written.recv_timeout(LAST_LINES);
+impl Queue {
+    fn new() -> (Queue, Receiver<Entry>) {
+        let (entries, received) = sync_channel(QUEUE_LINES);
+        (Queue { line: Vec::new(), entries, dropped: Arc::default() }, received)
     }
-}
 
-/// The fields of an event as JSON: numbers stay numbers.
-struct Collect<'a>(&'a mut Vec<(String, Json)>);
-
-impl<'kvs> VisitSource<'kvs> for Collect<'_> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        let json = value.to_u64().map_or_else(|| Json::from(value.to_string()), Json::from);
-        self.0.push((key.to_string(), json));
-        Ok(())
+    fn send(&self, line: Vec<u8>) {
+        if self.entries.try_send(Entry::Line(line)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            METRICS.log_lines_dropped.inc();
+        }
     }
-}
-
-/// The fields of an event behind its words.
-struct Append<'a>(&'a mut String);
-
-impl<'kvs> VisitSource<'kvs> for Append<'_> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        // A String takes all that is written to it.
-        let _ = match value.to_u64() {
-            Some(number) => write!(self.0, " {key}={number:<NUMBER_WIDTH$}"),
-            None => write!(self.0, " {key}={value}"),
-        };
-        Ok(())
-    }
-}
-
-fn with_fields(record: &Record<'_>) -> String {
-    let mut text = record.args().to_string();
-    let _ = record.key_values().visit(&mut Append(&mut text));
-    text
-}
-
-/// An event as one line of JSON, without its end.
-fn object(level: &str, message: &str, fields: Vec<(String, Json)>) -> Vec<u8> {
-    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-    let first = [("time", now.as_str()), ("level", level), ("message", message)];
-    let first = first.map(|(name, text)| (name.to_owned(), Json::from(text)));
-    let mut object = Vec::new();
-    // Strings and numbers always serialize, and JSON escapes what could forge a line.
-    let _ = serde_json::Serializer::new(&mut object).collect_map(first.into_iter().chain(fields));
-    object
 }
 
 impl Write for Queue {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.line.extend_from_slice(bytes);
-        // What was escaped holds no newline, so one at the end ends the line.
+        // Fields hold no newline, so one at the end ends the line.
         if self.line.ends_with(b"\n") {
-            let line = Entry::Line(std::mem::take(&mut self.line));
-            if self.counts.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE_LINES {
-                // Without the thread that writes there is nobody to tell.
-                let _ = self.entries.send(line);
-            } else {
-                self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
-                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-                METRICS.log_lines_dropped.inc();
-            }
+            let line = std::mem::take(&mut self.line);
+            self.send(line);
         }
         Ok(bytes.len())
     }
@@ -237,68 +186,156 @@ impl Write for Queue {
     }
 }
 
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            escaped.extend(c.escape_default());
-        } else {
-            escaped.push(c);
+fn text_config() -> Config {
+    ConfigBuilder::new()
+        .set_time_format_custom(TIME)
+        .set_level_padding(LevelPadding::Right)
+        .set_target_level(LevelFilter::Off)
+        .set_thread_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        .build()
+}
+
+fn now() -> String {
+    OffsetDateTime::now_utc().format(TIME).unwrap_or_default()
+}
+
+/// The message and the fields of an event in logfmt: `msg="words" key=value`.
+fn logfmt(record: &Record<'_>) -> String {
+    struct Fields(String);
+    impl<'kvs> VisitSource<'kvs> for Fields {
+        fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+            self.0.push(' ');
+            self.0.push_str(key.as_str());
+            self.0.push('=');
+            let value = value.to_string();
+            let is_plain = |c: char| c > ' ' && !c.is_control() && !matches!(c, '"' | '=' | '\\' | '\u{a0}');
+            if !value.is_empty() && value.chars().all(is_plain) {
+                self.0.push_str(&value);
+            } else {
+                push_quoted(&mut self.0, &value);
+            }
+            Ok(())
         }
     }
-    escaped
+    let mut fields = Fields("msg=".to_owned());
+    push_quoted(&mut fields.0, record.args());
+    // This visitor never fails.
+    let _ = record.key_values().visit(&mut fields);
+    fields.0
+}
+
+/// Writes `value` in quotes, with escapes for what could end them or forge a line.
+fn push_quoted(out: &mut String, value: impl Display) {
+    out.push('"');
+    for c in value.to_string().chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                // A String takes all that is written to it.
+                let _ = write!(out, "{}", c.escape_default());
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// The fields of an event as JSON. Numbers stay numbers.
+struct JsonFields(Vec<(String, Json)>);
+
+impl<'kvs> VisitSource<'kvs> for JsonFields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let json = value.to_u64().map_or_else(|| Json::from(value.to_string()), Json::from);
+        self.0.push((key.to_string(), json));
+        Ok(())
+    }
+}
+
+/// An event as one line of JSON.
+fn json_line(level: &str, message: &str, fields: Vec<(String, Json)>) -> Vec<u8> {
+    let now = now();
+    let first = [("time", now.as_str()), ("level", level), ("message", message)];
+    let first = first.map(|(name, text)| (name.to_owned(), Json::from(text)));
+    let mut line = Vec::new();
+    // Strings and numbers always serialize, and JSON escapes what could forge a line.
+    let _ = serde_json::Serializer::new(&mut line).collect_map(first.into_iter().chain(fields));
+    line.push(b'\n');
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn record<'a, const N: usize>(fields: &'a [(&'a str, Value<'a>); N], args: std::fmt::Arguments<'a>) -> Record<'a> {
+        Record::builder().level(log::Level::Debug).key_values(fields).args(args).build()
+    }
+
+    /// What is written when this event is logged.
+    fn logged(format: LogFormat, record: &Record<'_>) -> String {
+        let (queue, received) = Queue::new();
+        let dropped = Arc::clone(&queue.dropped);
+        let logger = Logger::new(LevelFilter::Debug, format, queue);
+        logger.log(record);
+        drop(logger);
+        let mut out = Vec::new();
+        write_lines(&received, &dropped, format, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
-    fn control_characters_cannot_forge_a_line() {
-        assert_eq!(escape("a\r\nb\u{1b}[0m\u{85}é"), "a\\r\\nb\\u{1b}[0m\\u{85}é");
+    fn one_event_passes_in_each_interval_and_the_others_are_counted() {
+        let limit = LogLimit::new(Duration::from_secs(3600));
+        assert_eq!([limit.admit(), limit.admit(), limit.admit()], [Some(0), None, None]);
+        limit.last.lock().unwrap().0 = None;
+        assert_eq!([limit.admit(), limit.admit()], [Some(2), None]);
     }
 
     #[test]
     fn a_reader_that_stops_costs_lines_and_never_time() {
-        let (entries, received) = channel();
-        let mut queue = Queue { line: Vec::new(), entries, counts: Arc::default() };
-        let counts = Arc::clone(&queue.counts);
+        let (mut queue, received) = Queue::new();
+        let dropped = Arc::clone(&queue.dropped);
         for _ in 0..QUEUE_LINES + 3 {
             queue.write_all(b"a ").unwrap();
             queue.write_all(b"line\n").unwrap();
         }
         drop(queue);
         let mut out = Vec::new();
-        write_lines(&received, &counts, LogFormat::Text, &mut out);
-        assert_eq!(counts.waiting.load(Ordering::Relaxed), 0, "there is room again");
+        write_lines(&received, &dropped, LogFormat::Text, &mut out);
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out.matches("a line\n").count(), QUEUE_LINES, "{out}");
-        assert!(out.contains("3 lines of this log were dropped"), "{out}");
-    }
-
-    fn record<'a, const N: usize>(fields: &'a [(&'a str, Value<'a>); N], args: std::fmt::Arguments<'a>) -> Record<'a> {
-        Record::builder().level(log::Level::Debug).key_values(fields).args(args).build()
+        assert!(out.contains("log lines were dropped") && out.contains("lines=3\n"), "{out}");
     }
 
     #[test]
-    fn fields_stand_behind_the_words_for_people() {
-        let fields = [("status", Value::from(200)), ("route", Value::from("/")), ("us", Value::from(12u64))];
-        let line = with_fields(&record(&fields, format_args!("request")));
-        assert_eq!(line, "request status=200    route=/ us=12    ");
+    fn a_line_of_text_has_time_level_and_fields_and_cannot_be_forged() {
+        let fields = [
+            ("status", Value::from(200)),
+            ("route", Value::from("/messages/{id}")),
+            ("empty", Value::from("")),
+            ("words", Value::from("a=\"b\"\r\n c\\")),
+            ("line", Value::from("a\u{2028}b\u{85}")),
+        ];
+        let line = logged(LogFormat::Text, &record(&fields, format_args!("two\r\nlines\u{1b}[0m \"é\"")));
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(time.len() == "2026-11-25T13:33:10.888Z".len() && time.ends_with('Z'), "{time}");
+        assert_eq!(
+            rest,
+            "[DEBUG] msg=\"two\\r\\nlines\\u{1b}[0m \\\"é\\\"\" status=200 route=/messages/{id} empty=\"\" \
+             words=\"a=\\\"b\\\"\\r\\n c\\\\\" line=\"a\u{2028}b\\u{85}\"\n"
+        );
     }
 
     #[test]
     fn an_event_is_one_object_whose_numbers_are_numbers_and_whose_text_cannot_forge_another() {
-        let (entries, received) = channel();
-        let queue = Queue { line: Vec::new(), entries, counts: Arc::default() };
-        let lines = JsonLogger { level: LevelFilter::Debug, queue };
         let fields = [("status", Value::from(200)), ("request_id", Value::from("a\"\n{"))];
-        lines.log(&record(&fields, format_args!("two\nlines\u{1b}")));
-        let Ok(Entry::Line(line)) = received.try_recv() else { panic!("no line") };
-        assert_eq!(line.iter().filter(|b| **b < b' ').count(), 1, "the line's end");
-        let object: Json = serde_json::from_slice(&line).unwrap();
+        let line = logged(LogFormat::Json, &record(&fields, format_args!("two\nlines\u{1b}")));
+        assert_eq!(line.bytes().filter(|b| *b < b' ').count(), 1, "the line's end");
+        let object: Json = serde_json::from_str(&line).unwrap();
         assert_eq!((&object["level"], &object["message"]), (&"debug".into(), &"two\nlines\u{1b}".into()));
         assert_eq!((&object["status"], &object["request_id"]), (&200.into(), &"a\"\n{".into()));
-        assert!(object["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{object}");
+        assert!(object["time"].as_str().is_some_and(|time| time.len() == 24 && time.ends_with('Z')), "{object}");
     }
 }

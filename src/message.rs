@@ -4,9 +4,37 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// The most characters that the setting for the longest message may allow.
 pub const MAX_MESSAGE_CHARS_MAX: usize = 5000;
+
+/// Characters that show nothing, beside white space: all that Unicode calls Default_Ignorable_Code_Point (DerivedCoreProperties,
+/// 16.0), and blanks, fillers and format controls that it does not. Inside a text many of them have a meaning, so they
+/// stay; a text of nothing else is empty.
+const INVISIBLE: &[RangeInclusive<char>] = &[
+    '\u{ad}'..='\u{ad}',
+    '\u{34f}'..='\u{34f}',
+    '\u{61c}'..='\u{61c}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    '\u{200b}'..='\u{200f}',
+    '\u{202a}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{2800}'..='\u{2800}', // Braille pattern blank
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{fffb}',   // with the interlinear annotation controls
+    '\u{13430}'..='\u{1343f}', // Egyptian hieroglyph format controls
+    '\u{16fe4}'..='\u{16fe4}', // Khitan small script filler
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d159}'..='\u{1d159}', // musical symbol null notehead
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0000}'..='\u{e0fff}',
+];
 
 /// A message as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +56,15 @@ pub struct NewMessage(String);
 /// Why a text is not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidMessage {
-    /// Nothing is left when surrounding white space is dropped.
+    /// Nothing in it is visible.
     Empty,
-    /// More characters than the limit, which is given.
-    TooLong(usize),
+    /// More characters than the limit.
+    TooLong {
+        /// Characters of the text.
+        length: usize,
+        /// Characters that a message may have.
+        limit: usize,
+    },
     /// A control character other than newline and tab.
     ControlCharacter,
 }
@@ -57,18 +90,19 @@ pub struct Timestamp {
 
 impl NewMessage {
     /// Makes a message of `raw`: `\r\n` becomes `\n`, surrounding white space goes, and what is left must be
-    /// 1 to `max_chars` characters without control characters other than newline and tab.
+    /// 1 to `max_chars` characters, without control characters other than newline and tab, and with something visible.
     pub fn parse(raw: &str, max_chars: usize) -> Result<NewMessage, InvalidMessage> {
         let text = match raw.contains('\r') {
             true => Cow::Owned(raw.replace("\r\n", "\n")),
             false => Cow::Borrowed(raw),
         };
         let text = text.trim();
-        if text.is_empty() {
+        if text.chars().all(is_invisible) {
             return Err(InvalidMessage::Empty);
         }
-        if text.chars().count() > max_chars {
-            return Err(InvalidMessage::TooLong(max_chars));
+        let length = text.chars().count();
+        if length > max_chars {
+            return Err(InvalidMessage::TooLong { length, limit: max_chars });
         }
         if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
             return Err(InvalidMessage::ControlCharacter);
@@ -82,13 +116,23 @@ impl NewMessage {
     }
 }
 
+fn is_invisible(c: char) -> bool {
+    c.is_whitespace() || INVISIBLE.iter().any(|range| range.contains(&c))
+}
+
 impl fmt::Display for InvalidMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            InvalidMessage::Empty => f.write_str("A message needs at least one character."),
-            InvalidMessage::TooLong(max) => write!(f, "A message has at most {max} characters."),
+            InvalidMessage::Empty => f.write_str("The message is empty. Write something first."),
+            InvalidMessage::TooLong { length, limit } => {
+                write!(
+                    f,
+                    "The message has {length} characters; the limit is {limit}. Shorten it by {}.",
+                    length - limit
+                )
+            }
             InvalidMessage::ControlCharacter => {
-                f.write_str("A message holds no control characters other than newline and tab.")
+                f.write_str("The message contains a control character other than newline and tab. Remove it.")
             }
         }
     }
@@ -155,9 +199,25 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_nothing_visible_is_empty_but_what_is_invisible_inside_a_text_stays() {
+        let invisible = "\u{ad}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180e}\u{200b}\u{200d}\u{200e}\u{200f}\u{202e}\u{2060}\
+            \u{2063}\u{2066}\u{2800}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{fffb}\u{13430}\u{16fe4}\u{1bca0}\u{1d159}\u{1d173}\
+            \u{e0001}\u{e007f}\u{e0100}\u{1680}\u{2003}\u{3000}";
+        for c in invisible.chars() {
+            check(&c.to_string().repeat(3), Err(InvalidMessage::Empty));
+            check(&format!("\u{200b}{c} \n{c}"), Err(InvalidMessage::Empty));
+            check(&format!("x{c}y"), Ok(&format!("x{c}y")));
+        }
+        for text in ["❤\u{fe0f}", "👩\u{200d}🚀", "می\u{200c}خواهم", "\u{202e}x", "⠁", "\u{fffd}", ".", "\u{301}", "ㅤx"]
+        {
+            check(text, Ok(text));
+        }
+    }
+
+    #[test]
     fn the_limit_counts_characters_and_not_bytes() {
         check("😀😀😀😀😀😀😀😀😀😀", Ok("😀😀😀😀😀😀😀😀😀😀"));
-        check("12345678901", Err(InvalidMessage::TooLong(10)));
+        check("12345678901", Err(InvalidMessage::TooLong { length: 11, limit: 10 }));
         check("  1234567890  ", Ok("1234567890"));
     }
 

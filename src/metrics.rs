@@ -21,6 +21,12 @@ pub struct Metrics {
     pub requests: IntCounterVec,
     /// From a request's arrival to its answer's first byte, by `route`.
     pub request_seconds: HistogramVec,
+    /// Submits above `RATE_LIMIT`.
+    pub rate_limited: IntCounter,
+    /// `RATE_LIMIT`; 0 when it is off.
+    pub rate_limit: IntGauge,
+    /// `MAX_MESSAGE_CHARS`.
+    pub message_limit: IntGauge,
     /// Connections, by `state`.
     pub connections: IntGaugeVec,
     /// Connections that are served at the same time, at most.
@@ -142,6 +148,9 @@ impl Metrics {
                 &["route"],
                 SECONDS,
             )?,
+            rate_limited: counter("twotier_rate_limited_total", "Submits refused because their client sent too many.")?,
+            rate_limit: gauge("twotier_rate_limit_submits_per_minute", "RATE_LIMIT for one client; 0 when it is off.")?,
+            message_limit: gauge("twotier_message_characters_limit", "MAX_MESSAGE_CHARS.")?,
             connections,
             connections_limit: registered(
                 &registry,

@@ -2,6 +2,8 @@
 // Text from people goes in as text, never as HTML.
 "use strict";
 
+const NOT_SENT =
+  "Not sent: the board is unavailable right now. Your text is still here. Press Send again in a moment; it will be posted only once.";
 const form = document.getElementById("new-message");
 const list = document.getElementById("messages");
 const problem = document.getElementById("problem");
@@ -51,7 +53,7 @@ async function send(message, key) {
     body: JSON.stringify({ message }),
   };
   for (let attempt = 1; ; attempt++) {
-    const response = await fetch("/messages", request).catch(() => null);
+    const response = await fetch(new URL("messages", form.action), request).catch(() => null);
     if (attempt === 3 || (response && response.status !== 503)) return response;
     await new Promise((resolve) => setTimeout(resolve, 500 * attempt));
   }
@@ -70,14 +72,14 @@ async function submit(event) {
     const answer = await response?.json().catch(() => null);
     if (response?.ok && answer) {
       // On a page of older messages the new one has no place.
-      if (location.search) location.assign("/");
+      if (location.search) location.assign(new URL("./", form.action));
       show(answer);
       form.reset();
       text.value = "";
       key.value = newKey();
     } else {
-      problem.textContent = answer?.error?.message ?? "The board can't be reached. Your text is kept; send it again.";
-      if (answer?.error?.code === "key_reused") key.value = newKey();
+      problem.textContent = !response || response.status === 503 ? NOT_SENT : answer?.detail ?? NOT_SENT;
+      if (answer?.code === "key_reused") key.value = newKey();
     }
   } finally {
     button.disabled = false;

@@ -1,29 +1,106 @@
-//! Refusing writes that another site makes a visitor's browser send. Programs send neither header and are let through.
+//! Refuses writes that another site makes a visitor's browser send. Programs send neither `Sec-Fetch-Site` nor `Origin`
+//! and pass.
 
-use ipnet::IpNet;
+use std::time::Duration;
 
-use super::client_address::is_trusted;
+use log::{debug, info};
+use url::Url;
+
+use super::forwarded::TrustedProxies;
+use super::problem::excerpt;
 use crate::http::Request;
+use crate::logging::LogLimit;
 
-/// Whether `request`, which writes, comes from a page of another site. Only `trusted` proxies are believed when they say
-/// under which host the page was asked for.
-pub fn is_cross_site(request: &Request, trusted: &[IpNet]) -> bool {
-    // Browsers send Sec-Fetch-Site to https and to localhost, and always rightly.
-    if let Some(site) = request.head.value("sec-fetch-site") {
-        return site.eq_ignore_ascii_case("cross-site") || site.eq_ignore_ascii_case("same-site");
+/// Decides which browser writes are the board's own.
+pub struct CrossSiteRule {
+    /// The origins of `PUBLIC_URL`, as browsers write them.
+    public_origins: Vec<String>,
+    refusals: LogLimit,
+}
+
+impl CrossSiteRule {
+    /// Accepts the origins of `public_urls`; without any, the origin must match the host of the request.
+    pub fn new(public_urls: &[Url]) -> CrossSiteRule {
+        CrossSiteRule {
+            public_origins: public_urls.iter().map(|url| url.origin().ascii_serialization()).collect(),
+            refusals: LogLimit::new(Duration::from_secs(60)),
+        }
     }
-    // To plain http on another machine they send only Origin.
-    let Some(origin) = request.head.value("origin") else { return false };
-    let Some((scheme, origin)) = origin.split_once("://") else { return true };
-    let default_port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
-    let plain = |host: &str| host.trim().to_ascii_lowercase().trim_end_matches(default_port).to_owned();
-    let origin = plain(origin);
-    let forwarded = request
-        .head
-        .values("x-forwarded-host")
-        .filter(|_| is_trusted(request.peer, trusted))
-        .flat_map(|value| value.split(','));
-    !request.head.values("host").chain(forwarded).any(|host| plain(host) == origin)
+
+    /// Checks a request that writes. An error explains the refusal: which origin met which host, and the setting that
+    /// would allow it. The same is logged, once a minute at info and always at debug.
+    pub fn check(&self, request: &Request, proxies: &TrustedProxies) -> Result<(), String> {
+        let Err(reason) = self.judge(request, proxies) else { return Ok(()) };
+        match self.refusals.admit() {
+            Some(suppressed) => info!(suppressed; "cross-site write refused: {reason}"),
+            None => debug!("cross-site write refused: {reason}"),
+        }
+        Err(reason)
+    }
+
+    fn judge(&self, request: &Request, proxies: &TrustedProxies) -> Result<(), String> {
+        let head = &request.head;
+        let origin = head.value("origin").map(excerpt);
+        let met = || {
+            let hosts = proxies.hosts(request).iter().map(|host| excerpt(host)).collect::<Vec<_>>().join(", ");
+            format!("Origin {} met Host {hosts}", origin.as_deref().unwrap_or("(none)"))
+        };
+        let fetch_sites: Vec<&str> = head.values("sec-fetch-site").collect();
+        for site in ["cross-site", "same-site"] {
+            if fetch_sites.iter().any(|sent| sent.eq_ignore_ascii_case(site)) {
+                return Err(format!(
+                    "The browser reports that another site made this request (Sec-Fetch-Site: {site}; {}). No setting \
+                     allows this; write from the board's own page.",
+                    met()
+                ));
+            }
+        }
+        let Some(origin) = &origin else { return Ok(()) };
+        if !self.public_origins.is_empty() {
+            let listed = |sent: &str| self.public_origins.iter().any(|public| is_same_origin(public, sent));
+            return if head.values("origin").all(listed) {
+                Ok(())
+            } else {
+                Err(format!(
+                    "{}, and PUBLIC_URL allows only {}. If people reach the board at {origin}, add it to PUBLIC_URL.",
+                    met(),
+                    self.public_origins.join(", ")
+                ))
+            };
+        }
+        let is_own = |site: &&str| site.eq_ignore_ascii_case("same-origin") || site.eq_ignore_ascii_case("none");
+        if !fetch_sites.is_empty() && fetch_sites.iter().all(is_own) {
+            return Ok(());
+        }
+        let hosts = proxies.hosts(request);
+        if head.values("origin").all(|origin| hosts.iter().any(|host| is_host_of(host, origin))) {
+            Ok(())
+        } else {
+            Err(format!("{}. If people reach the board at {origin}, set PUBLIC_URL={origin}.", met()))
+        }
+    }
+}
+
+/// Whether a browser that shows a page of `host` sends this `Origin`. The scheme may be any: a proxy may end TLS.
+fn is_host_of(host: &str, origin: &str) -> bool {
+    origin.split_once("://").is_some_and(|(scheme, of_origin)| {
+        without_default_port(scheme, host) == without_default_port(scheme, of_origin)
+    })
+}
+
+fn is_same_origin(public: &str, origin: &str) -> bool {
+    match (public.split_once("://"), origin.split_once("://")) {
+        (Some((scheme, host)), Some((of_origin, _))) => {
+            scheme.eq_ignore_ascii_case(of_origin) && is_host_of(host, origin)
+        }
+        (None, _) | (_, None) => false,
+    }
+}
+
+fn without_default_port(scheme: &str, host: &str) -> String {
+    let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+    let host = host.trim().to_ascii_lowercase();
+    host.strip_suffix(port).map_or(host.clone(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -31,44 +108,97 @@ mod tests {
     use super::*;
     use crate::http::head::Head;
 
-    #[track_caller]
-    fn check(headers: &str, cross_site: bool) {
+    fn judge(public: &[&str], headers: &str) -> Result<(), String> {
         let head = format!("POST /submit HTTP/1.1\r\nHost: board.example:5000\r\n{headers}\r\n");
         let head = Head::parse(head.into_bytes()).unwrap();
         let request = Request { head, body: vec![], peer: "10.1.2.3".parse().unwrap() };
-        let trusted = ["10.0.0.0/8".parse().unwrap()];
-        assert_eq!(is_cross_site(&request, &trusted), cross_site, "{headers}");
-        let untrusted = is_cross_site(&request, &["192.0.2.1/32".parse().unwrap()]);
-        assert_eq!(untrusted, cross_site || headers.contains("X-Forwarded-Host"), "{headers}");
+        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let public: Vec<Url> = public.iter().map(|url| url.parse().unwrap()).collect();
+        CrossSiteRule::new(&public).check(&request, &proxies)
     }
 
     #[test]
-    fn programs_are_let_through() {
-        check("", false);
+    fn the_browsers_report_and_the_origin_decide() {
+        // Sec-Fetch-Site and Origin, and whether the write passes without and with PUBLIC_URL.
+        for (site, origin, without, with) in [
+            ("", "", true, true),
+            ("same-origin", "", true, true),
+            ("none", "", true, true),
+            ("cross-site", "", false, false),
+            ("same-site", "", false, false),
+            ("CROSS-SITE", "", false, false),
+            ("odd", "", true, true),
+            ("same-origin", "http://other.example", true, false),
+            ("none", "http://other.example", true, false),
+            ("odd", "http://other.example", false, false),
+            ("", "http://other.example", false, false),
+            ("cross-site", "http://board.example:5000", false, false),
+            ("same-site", "https://public.example", false, false),
+            ("same-origin", "http://board.example:5000", true, false),
+            ("odd", "http://board.example:5000", true, false),
+            ("", "http://BOARD.example:5000", true, false),
+            ("", "http://board.example", false, false),
+            ("", "http://board.example:5000.evil", false, false),
+            ("", "null", false, false),
+            ("", " ", false, false),
+            ("same-origin", "null", true, false),
+            ("", "https://public.example", false, true),
+            ("odd", "https://public.example", false, true),
+            ("same-origin", "https://PUBLIC.example:443", true, true),
+            ("", "http://public.example", false, false),
+            ("", "https://public.example:80", false, false),
+            ("", "http://second.example:8080", false, true),
+            ("", "https://public.example@evil.example", false, false),
+        ] {
+            let site_line = if site.is_empty() { String::new() } else { format!("Sec-Fetch-Site: {site}\r\n") };
+            let origin_line = if origin.is_empty() { String::new() } else { format!("Origin: {origin}\r\n") };
+            let headers = site_line + &origin_line;
+            assert_eq!(judge(&[], &headers).is_ok(), without, "without PUBLIC_URL: {headers}");
+            let public = ["https://public.example/board/", "http://second.example:8080/"];
+            assert_eq!(judge(&public, &headers).is_ok(), with, "with PUBLIC_URL: {headers}");
+        }
     }
 
     #[test]
-    fn what_the_browser_says_of_the_site_counts() {
-        check("Sec-Fetch-Site: same-origin\r\nOrigin: http://other.example\r\n", false);
-        check("Sec-Fetch-Site: none\r\n", false);
-        check("Sec-Fetch-Site: cross-site\r\nOrigin: http://board.example:5000\r\n", true);
-        check("Sec-Fetch-Site: same-site\r\n", true);
+    fn a_second_header_does_not_hide_the_first() {
+        for headers in [
+            "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Site: cross-site\r\n",
+            "Origin: http://board.example:5000\r\nOrigin: http://evil.example\r\n",
+            "Sec-Fetch-Site: none\r\nSec-Fetch-Site: odd\r\nOrigin: http://evil.example\r\n",
+        ] {
+            assert!(judge(&[], headers).is_err(), "{headers}");
+        }
     }
 
     #[test]
-    fn without_it_the_origin_has_to_be_the_host() {
-        check("Origin: http://board.example:5000\r\n", false);
-        check("Origin: http://BOARD.example:5000\r\n", false);
-        check("Origin: http://board.example\r\n", true);
-        check("Origin: http://evil.example:5000\r\n", true);
-        check("Origin: null\r\n", true);
-        check("Origin: \r\n", true);
+    fn a_trusted_proxy_reports_the_host_and_the_port() {
+        for (headers, passes) in [
+            ("Origin: https://public.example\r\nX-Forwarded-Host: public.example\r\n", true),
+            ("Origin: https://public.example\r\nX-Forwarded-Host: public.example:443, inner\r\n", true),
+            ("Origin: https://public.example:8443\r\nX-Forwarded-Host: public.example\r\n", false),
+            (
+                "Origin: https://public.example:8443\r\nX-Forwarded-Host: public.example\r\nX-Forwarded-Port: 8443\r\n",
+                true,
+            ),
+            ("Origin: https://public.example\r\nForwarded: host=public.example;proto=https\r\n", true),
+            ("Origin: https://evil.example\r\nX-Forwarded-Host: public.example\r\n", false),
+        ] {
+            assert_eq!(judge(&[], headers).is_ok(), passes, "{headers}");
+        }
     }
 
     #[test]
-    fn a_trusted_proxy_says_under_which_host_the_page_was_asked_for() {
-        check("Origin: https://public.example\r\nX-Forwarded-Host: public.example\r\n", false);
-        check("Origin: https://public.example\r\nX-Forwarded-Host: public.example:443, inner\r\n", false);
-        check("Origin: https://evil.example\r\nX-Forwarded-Host: public.example\r\n", true);
+    fn a_refusal_names_the_origin_the_host_and_the_setting() {
+        let reason = judge(&[], "Origin: http://board.lan\r\n").unwrap_err();
+        for part in ["Origin http://board.lan", "Host board.example:5000", "PUBLIC_URL=http://board.lan"] {
+            assert!(reason.contains(part), "{part} in {reason}");
+        }
+        let reason = judge(&["https://public.example/"], "Origin: http://board.lan\r\n").unwrap_err();
+        for part in ["Origin http://board.lan", "Host board.example:5000", "only https://public.example", "PUBLIC_URL"]
+        {
+            assert!(reason.contains(part), "{part} in {reason}");
+        }
+        let long = format!("Origin: http://{}\r\n", "x".repeat(5000));
+        assert!(judge(&[], &long).unwrap_err().len() < 1000);
     }
 }

@@ -149,5 +149,5 @@ pub fn ascending(messages: &[Message], limit: usize) -> Response {
 fn continued(messages: &[Message], limit: usize, direction: &str) -> Response {
     let shown = &messages[..messages.len().min(limit)];
     let last = shown.last().filter(|_| messages.len() > limit);
-    responses::list(shown, last.map(|last| format!("/messages?{direction}={}&limit={limit}", last.id)))
+    responses::list(shown, last.map(|last| format!("./messages?{direction}={}&limit={limit}", last.id)))
 }

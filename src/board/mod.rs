@@ -1,38 +1,55 @@
-//! The board: what each request means, and which lane does it.
+//! The board: what each request means, and which queue serves it.
 //!
-//! A request is turned into a plan by looking at nothing but itself; then its answer is given at once or left to a
-//! lane. Nothing here touches a socket, and SQL is the store's.
+//! In come complete requests, each with its responder. Out go responses, either immediately or after a batch.
+//! - Understanding a request: `route`, `input`, `body` with `multipart` and `parameters`, `forwarded`.
+//! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
+//! - Serving it: `latest`, `submit` and `point` are the work of the three queues.
+//! - Answering it: `responses` and `problem` form the response, `pending_reply` and `delayed_replies` carry it back.
+//!
+//! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
-pub mod client_address;
+pub mod admin_token;
+pub mod body;
 pub mod cross_site;
+mod delayed_replies;
+pub mod forwarded;
 pub mod input;
 pub mod latest;
+mod multipart;
+mod parameters;
 pub mod pending_reply;
 pub mod point;
 pub mod problem;
 pub mod rate_limit;
+mod recent;
 pub mod responses;
 pub mod route;
 pub mod submit;
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
+use url::Url;
 
 use crate::batch_queue::{self, BatchProcessor, BatchQueue};
 use crate::http::head::Head;
-use crate::http::{Body, Handler, PollPermit, Request, RequestError, Responder, Response};
+use crate::http::{Body, Handler, PollPermit, Request, RequestError, RequestId, Responder, Response};
 use crate::idempotency_key::IdempotencyKey;
 use crate::lifecycle::{Lifecycle, Readiness};
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::outage_log::Outages;
-use crate::page::Pages;
+use crate::page::{Depth, Pages};
 use crate::store::{Client, Database};
-use input::{Start, Submitted};
+use admin_token::AdminToken;
+use body::Submitted;
+use cross_site::CrossSiteRule;
+use delayed_replies::DelayedReplies;
+use forwarded::TrustedProxies;
+use input::Start;
 use latest::{LatestReads, ReadJob};
 use pending_reply::PendingReply;
 use point::{PointOp, PointOps};
@@ -53,6 +70,8 @@ pub struct Settings {
     pub admin_token: Option<String>,
     /// The proxies that are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where people reach the board; the first is used for absolute links.
+    pub public_urls: Vec<Url>,
     /// Submits a minute for one client.
     pub rate_limit: Option<NonZeroU32>,
     /// Requests that may wait in a lane.
@@ -75,12 +94,23 @@ pub struct Board {
     pages: Arc<Pages>,
     lifecycle: Arc<Lifecycle>,
     max_chars: usize,
-    admin_token: Option<[u8; 32]>,
-    trusted_proxies: Vec<IpNet>,
+    admin_token: Option<AdminToken>,
+    delayed: DelayedReplies,
+    proxies: TrustedProxies,
+    cross_site: CrossSiteRule,
     rate: Option<RateLimiter>,
     latest: Queue<LatestReads>,
     inserts: Queue<InsertBatches>,
     points: Queue<PointOps>,
+}
+
+/// What is known about a request before its route is.
+#[derive(Clone, Copy)]
+struct RequestContext {
+    /// The client behind trusted proxies.
+    client: IpAddr,
+    /// The depth of the path, where the client prefers HTML.
+    page: Option<Depth>,
 }
 
 /// What is to be done for a request.
@@ -124,6 +154,9 @@ impl Board {
             max_queue_wait: database.timeouts().max_queue_wait(),
             leaders,
         };
+        METRICS.rate_limit.set(settings.rate_limit.map_or(0, |limit| limit.get().into()));
+        METRICS.message_limit.set(settings.max_chars.try_into().unwrap_or(i64::MAX));
+        route::create_series(&METRICS.requests);
         let latest = LatestReads::new(Arc::clone(&pages), Arc::clone(outages));
         let inserts = InsertBatches::new(Arc::clone(&pages), Arc::clone(outages));
         let points = PointOps::new(Arc::clone(&pages), Arc::clone(outages));
@@ -131,9 +164,10 @@ impl Board {
         Board {
             lifecycle,
             max_chars: settings.max_chars,
-            // Compared as hashes, so that the time it takes says nothing of where two tokens differ.
-            admin_token: settings.admin_token.map(|token| Sha256::digest(token).into()),
-            trusted_proxies: settings.trusted_proxies,
+            admin_token: settings.admin_token.as_deref().map(AdminToken::new),
+            delayed: DelayedReplies::default(),
+            proxies: TrustedProxies::new(settings.trusted_proxies),
+            cross_site: CrossSiteRule::new(&settings.public_urls),
             rate: settings.rate_limit.map(RateLimiter::new),
             latest: Queue::new(latest, source(), limits(LATEST_LEADERS, BATCH_JOBS), METRICS.batch_queue("latest")),
             inserts: Queue::new(inserts, source(), limits(INSERT_LEADERS, BATCH_JOBS), METRICS.batch_queue("insert")),
@@ -142,7 +176,10 @@ impl Board {
         }
     }
 
-    fn plan(&self, route: Route, request: &Request, html: bool) -> Result<Plan, Problem> {
+    fn plan(&self, route: Route, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
+        if let Some(known) = route.parameters() {
+            input::parameters(request.head.query(), known)?;
+        }
         match route {
             Route::Live => Ok(Plan::Answer(responses::text(200, &[], "alive"))),
             Route::Ready => Ok(Plan::Answer(self.readiness())),
@@ -154,27 +191,24 @@ impl Board {
             Route::Page => self.page(request),
             Route::List => self.list(request),
             Route::Show(id) => self.with_database(Plan::Point(PointOp::Show(id))),
-            Route::Submit => Ok(self.submit_form(request, html)),
-            Route::Create => self.submit(request, &input::submitted(request, "message", true)?, Endpoint::Api),
+            Route::Submit => self.submit_form(request, context),
+            Route::Create => self.submit(request, context, &body::submitted(request, Endpoint::Api)?, Endpoint::Api),
             Route::Replace(id) => {
-                self.admit_editor(request)?;
-                let text = NewMessage::parse(&input::submitted(request, "message", true)?.text, self.max_chars)?;
+                self.admit_editor(request, context)?;
+                let text = NewMessage::parse(&body::submitted(request, Endpoint::Api)?.text, self.max_chars)?;
                 self.with_database(Plan::Point(PointOp::Replace(id, text)))
             }
             Route::Remove(id) => {
-                self.admit_editor(request)?;
+                self.admit_editor(request, context)?;
                 self.with_database(Plan::Point(PointOp::Remove(id)))
             }
         }
     }
 
     fn page(&self, request: &Request) -> Result<Plan, Problem> {
-        let plan = match input::window(request.head.query())?.start {
-            Start::Newest => Plan::Latest(ReadJob::Page),
+        let plan = match input::page_start(request.head.query())? {
             Start::Before(id) => Plan::Point(PointOp::Page(id)),
-            Start::After(_) => {
-                return Err(Problem::InvalidParameter("The page is read from its newest message, or before one."));
-            }
+            Start::Newest | Start::After(_) => Plan::Latest(ReadJob::Page),
         };
         self.with_database(plan)
     }
@@ -189,57 +223,52 @@ impl Board {
     }
 
     /// A person who sent the form gets it back with what is wrong; a program gets an error.
-    fn submit_form(&self, request: &Request, html: bool) -> Plan {
-        let submitted = input::submitted(request, "new_message", false);
-        let plan = match &submitted {
-            Ok(submitted) => self.submit(request, submitted, Endpoint::Form),
-            Err(problem) => Err(problem.clone()),
-        };
-        plan.unwrap_or_else(|problem| {
-            Plan::Answer(match &submitted {
-                // Another site's text is not put before a person to be sent by one click.
-                Ok(sent) if html && problem != Problem::CrossSite => {
-                    submit::returned(&self.pages, &sent.text, sent.key.as_deref(), &problem)
-                }
-                Ok(_) | Err(_) => responses::problem(&self.pages, &problem, html),
-            })
+    fn submit_form(&self, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
+        let sent = body::submitted(request, Endpoint::Form)?;
+        self.submit(request, context, &sent, Endpoint::Form).or_else(|problem| match problem {
+            // Another site's text is not put before a person to be sent by one click.
+            Problem::CrossSite(_) => Err(problem),
+            _ if context.page.is_some() => {
+                Ok(Plan::Answer(submit::returned(&self.pages, &sent.text, sent.key.as_deref(), &problem)))
+            }
+            _ => Err(problem),
         })
     }
 
-    fn submit(&self, request: &Request, submitted: &Submitted, endpoint: Endpoint) -> Result<Plan, Problem> {
+    fn submit(
+        &self,
+        request: &Request,
+        context: RequestContext,
+        submitted: &Submitted,
+        endpoint: Endpoint,
+    ) -> Result<Plan, Problem> {
         self.admit_writer(request)?;
         let key = submitted.key.as_deref().map_or_else(|| Ok(IdempotencyKey::generate()), input::key)?;
         let text = NewMessage::parse(&submitted.text, self.max_chars)?;
-        let plan =
-            self.with_database(Plan::Insert(InsertJob { text, chosen_key: submitted.key.clone(), key, endpoint }))?;
+        let plan = self.with_database(Plan::Insert(InsertJob {
+            text,
+            chosen_key: submitted.key.clone(),
+            key_in_form: submitted.key_in_form && endpoint == Endpoint::Form,
+            key,
+            endpoint,
+        }))?;
         // Last: only what would be stored counts.
         match &self.rate {
-            Some(rate) => {
-                let client = client_address::address(request, &self.trusted_proxies);
-                rate.check(client).map(|()| plan).map_err(Problem::rate_limited)
-            }
+            Some(rate) => rate.check(context.client).map(|()| plan).map_err(|wait| {
+                METRICS.rate_limited.inc();
+                Problem::rate_limited(wait)
+            }),
             None => Ok(plan),
         }
     }
 
     fn admit_writer(&self, request: &Request) -> Result<(), Problem> {
-        match cross_site::is_cross_site(request, &self.trusted_proxies) {
-            true => Err(Problem::CrossSite),
-            false => Ok(()),
-        }
+        self.cross_site.check(request, &self.proxies).map_err(Problem::CrossSite)
     }
 
-    fn admit_editor(&self, request: &Request) -> Result<(), Problem> {
+    fn admit_editor(&self, request: &Request, context: RequestContext) -> Result<(), Problem> {
         self.admit_writer(request)?;
-        let token = self.admin_token.ok_or(Problem::EditingDisabled)?;
-        let sent = request.head.value("authorization").and_then(|value| value.split_once(' '));
-        match sent {
-            Some((scheme, sent)) if scheme.eq_ignore_ascii_case("bearer") => {
-                let sent: [u8; 32] = Sha256::digest(sent.trim_start()).into();
-                if sent == token { Ok(()) } else { Err(Problem::Unauthorized) }
-            }
-            Some(_) | None => Err(Problem::Unauthorized),
-        }
+        self.admin_token.as_ref().ok_or(Problem::EditingDisabled)?.check(&request.head, context.client)
     }
 
     fn with_database(&self, plan: Plan) -> Result<Plan, Problem> {
@@ -293,15 +322,18 @@ impl Board {
 
 impl Handler for Board {
     fn respond(&self, request: Request, mut responder: Responder) {
-        let html = input::accepts_html(&request.head);
+        let context = RequestContext { client: self.proxies.client(&request), page: preferred_page(&request.head) };
         let route = Route::find(&request.head.method, request.head.path());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
-        responder.describe(template, client_address::address(&request, &self.trusted_proxies));
-        let plan = route.and_then(|route| self.plan(route, &request, html));
+        responder.describe(template, context.client);
+        let plan = route.and_then(|route| self.plan(route, &request, context));
         drop(request);
-        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), html);
+        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.page);
         let full = match plan {
             Ok(Plan::Answer(reply)) => return responder.answer(reply),
+            Err(problem @ Problem::Unauthorized { delay }) if !delay.is_zero() => {
+                return self.delayed.refuse(pending(responder), problem, delay);
+            }
             Err(problem) => return pending(responder).refuse(&problem),
             Ok(Plan::Latest(read)) => self.latest.push((pending(responder), read), JOB_BYTES).err().map(|job| job.0),
             Ok(Plan::Point(single)) => {
@@ -323,9 +355,15 @@ impl Handler for Board {
         while self.lead(&self.latest, permit) | self.lead(&self.inserts, permit) | self.lead(&self.points, permit) {}
     }
 
-    fn refuse(&self, refusal: RequestError, head: Option<&Head>) -> Response {
-        responses::problem(&self.pages, &Problem::from(refusal), head.is_some_and(input::accepts_html))
+    fn refuse(&self, refusal: RequestError, head: Option<&Head>, id: &RequestId) -> Response {
+        let page = head.and_then(preferred_page);
+        responses::problem(&self.pages, &Problem::from(refusal), page, id.as_str())
     }
+}
+
+/// The depth of the path, where the client prefers HTML.
+fn preferred_page(head: &Head) -> Option<Depth> {
+    input::accepts_html(head).then(|| Depth::of(head.path()))
 }
 
 fn version() -> Response {

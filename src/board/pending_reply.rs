@@ -1,24 +1,24 @@
-//! Whoever waits for an answer from a lane.
+//! A request in a batch queue, with the way to answer it.
 
 use std::sync::Arc;
 
 use super::problem::Problem;
 use super::responses;
 use crate::http::{Responder, Response};
-use crate::page::Pages;
+use crate::page::{Depth, Pages};
 
-/// A request on its way through a lane: how to answer it, and in which form.
+/// A request that waits for the database: how to answer it, and in which form.
 pub struct PendingReply {
     responder: Responder,
     pages: Arc<Pages>,
-    /// The client asked for HTML.
-    pub html: bool,
+    /// The depth of the path, where the client prefers HTML.
+    page: Option<Depth>,
 }
 
 impl PendingReply {
-    /// The pending behind `responder`.
-    pub fn new(responder: Responder, pages: Arc<Pages>, html: bool) -> PendingReply {
-        PendingReply { responder, pages, html }
+    /// The request that `responder` answers.
+    pub fn new(responder: Responder, pages: Arc<Pages>, page: Option<Depth>) -> PendingReply {
+        PendingReply { responder, pages, page }
     }
 
     /// Answers.
@@ -28,11 +28,21 @@ impl PendingReply {
 
     /// Answers with an error.
     pub fn refuse(self, problem: &Problem) {
-        let reply = responses::problem(&self.pages, problem, self.html);
+        let reply = self.problem(problem);
         self.responder.answer(reply);
     }
 
-    /// Names the request in the log.
+    /// An error in the form that the client prefers.
+    pub fn problem(&self, problem: &Problem) -> Response {
+        responses::problem(&self.pages, problem, self.page, self.id())
+    }
+
+    /// Whether the client prefers HTML.
+    pub fn prefers_html(&self) -> bool {
+        self.page.is_some()
+    }
+
+    /// The request's id, for the log.
     pub fn id(&self) -> &str {
         self.responder.request_id().as_str()
     }

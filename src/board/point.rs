@@ -54,20 +54,20 @@ impl PointOps {
         PointOps { pages, outages }
     }
 
-    fn response(&self, client: &mut Client, op: &PointOp, html: bool) -> Result<Response, Error> {
-        let not_found = || responses::problem(&self.pages, &Problem::NotFound, html);
+    fn response(&self, client: &mut Client, op: &PointOp, pending: &PendingReply) -> Result<Response, Error> {
+        let not_found = |id: u64| pending.problem(&Problem::NoMessage(id));
         let shown = |message| responses::json(200, &[], &MessageJson::from(&message));
         Ok(match op {
-            PointOp::Show(id) => client.by_id(*id)?.map_or_else(not_found, shown),
+            PointOp::Show(id) => client.by_id(*id)?.map_or_else(|| not_found(*id), shown),
             PointOp::Page(id) => {
                 let messages = client.before(*id, super::input::DEFAULT_LIMIT + 1)?;
                 latest::page(&self.pages, &messages, false).with_insert(idempotency_key::generate_text())
             }
             PointOp::Before(id, limit) => latest::descending(&client.before(*id, limit + 1)?, *limit),
             PointOp::After(id, limit) => latest::ascending(&client.after(*id, limit + 1)?, *limit),
-            PointOp::Replace(id, text) => client.replace(*id, text)?.map_or_else(not_found, shown),
+            PointOp::Replace(id, text) => client.replace(*id, text)?.map_or_else(|| not_found(*id), shown),
             PointOp::Remove(id) if client.remove(*id)? => Response::new(204, &[], Body::Empty),
-            PointOp::Remove(_) => not_found(),
+            PointOp::Remove(id) => not_found(*id),
         })
     }
 }
@@ -86,7 +86,7 @@ impl BatchProcessor for PointOps {
     ) -> (Self::Outcome, BackendState) {
         client.start_deadline(waited);
         let replies = jobs.into_iter().map(|(pending, op)| {
-            let reply = self.response(client, &op, pending.html);
+            let reply = self.response(client, &op, &pending);
             (pending, op.is_write(), reply)
         });
         let replies: Self::Outcome = replies.collect();

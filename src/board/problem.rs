@@ -1,39 +1,55 @@
-//! What can be wrong with a request or its treatment, as the client is told: a status, a code for programs, and words.
+//! Every error that a client can get: its status, its code for programs, and what to do about it (RFC 9457).
+//!
+//! The cause of a 5xx goes to the log alone.
 
 use std::borrow::Cow;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::batch_queue::RejectReason;
 use crate::http::RequestError;
 use crate::message::InvalidMessage;
 use crate::store;
 
-/// An answer that is an error. What it says is for the client; the cause of a 5xx goes to the log alone.
+/// An answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// The text is not a message.
     Message(InvalidMessage),
-    /// A field is not there.
-    MissingField(&'static str),
-    /// The body is not the JSON that is expected.
-    InvalidJson(String),
-    /// A query parameter is malformed; the words say which.
-    InvalidParameter(&'static str),
+    /// A field is missing.
+    MissingField {
+        /// The field.
+        name: &'static str,
+        /// One that was sent in its place.
+        unknown: Option<String>,
+    },
+    /// The API does not know this field, so it does not know what was meant.
+    UnknownField(String),
+    /// The body is not a JSON object with a text as its message; the reason says why.
+    InvalidJson(Cow<'static, str>),
+    /// A query parameter is unknown or malformed; the detail says which.
+    InvalidParameter(Cow<'static, str>),
     /// The idempotency key is malformed, or there are two of them.
     InvalidKey(&'static str),
     /// The request or its form is malformed.
-    BadRequest(&'static str),
+    BadRequest(Cow<'static, str>),
     /// No token, or a wrong one.
-    Unauthorized,
+    Unauthorized {
+        /// How long the answer is held back.
+        delay: Duration,
+    },
     /// No token is set up.
     EditingDisabled,
-    /// A write that another site made a browser send.
-    CrossSite,
-    /// Nothing there.
+    /// A write that another site made a browser send; the reason says which, and what would allow it.
+    CrossSite(String),
+    /// No such path.
     NotFound,
-    /// Not with this method; with these.
+    /// No message with this id.
+    NoMessage(u64),
+    /// The path does not take the method; it takes these.
     MethodNotAllowed(&'static str),
-    /// Not whole in time.
+    /// The request was incomplete at its deadline.
     RequestTimeout,
     /// The body is too large.
     BodyTooLarge,
@@ -41,29 +57,47 @@ pub enum Problem {
     TargetTooLong,
     /// Request line and headers are too large.
     HeaderTooLarge,
-    /// A body of another type.
+    /// The body has another type.
     UnsupportedMediaType(&'static str),
-    /// An unknown expectation.
+    /// An `Expect` other than `100-continue`.
     ExpectationFailed,
     /// The key was used for another message.
     KeyReused,
     /// Too many submits; the next one may be sent after these seconds.
     RateLimited(String),
-    /// A fault of ours.
+    /// A fault of the service.
     Internal,
-    /// A transfer coding that we do not know.
+    /// A transfer coding other than chunked.
     NotImplemented,
-    /// No database.
+    /// The database cannot be reached, or takes too long.
     DatabaseUnavailable,
     /// Reads work, and writes do not.
     WritesPaused,
-    /// Too much at once.
+    /// Too many requests wait.
     Overloaded,
-    /// Ending before the database was there.
+    /// The service stops.
     ShuttingDown,
     /// Another version of HTTP.
     VersionNotSupported,
 }
+
+/// A problem as `application/problem+json`.
+#[derive(Serialize)]
+pub(super) struct ProblemJson<'a> {
+    /// The status and the code say it all, so no type has a page of its own.
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    request_id: &'a str,
+}
+
+/// Characters of a client's text that an error repeats.
+const MAX_EXCERPT: usize = 200;
+/// What a person reads whose form could not be stored for a reason that passes.
+const NOT_SENT: &str = "Not sent: the board is unavailable right now. Your text is still here. Press Send again in a \
+    moment; it will be posted only once.";
 
 impl Problem {
     /// Too many submits, with this long to wait.
@@ -71,103 +105,110 @@ impl Problem {
         Problem::RateLimited((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).to_string())
     }
 
+    /// Status, title and code.
+    fn row(&self) -> (u16, &'static str, &'static str) {
+        match self {
+            Problem::Message(InvalidMessage::Empty) => (400, "Bad Request", "empty_message"),
+            Problem::Message(InvalidMessage::TooLong { .. }) => (400, "Bad Request", "message_too_long"),
+            Problem::Message(InvalidMessage::ControlCharacter) => (400, "Bad Request", "invalid_message"),
+            Problem::MissingField { .. } => (400, "Bad Request", "missing_field"),
+            Problem::InvalidJson(_) => (400, "Bad Request", "invalid_json"),
+            Problem::InvalidParameter(_) => (400, "Bad Request", "invalid_parameter"),
+            Problem::UnknownField(_) => (400, "Bad Request", "bad_request"),
+            Problem::InvalidKey(_) => (400, "Bad Request", "invalid_key"),
+            Problem::BadRequest(_) => (400, "Bad Request", "bad_request"),
+            Problem::Unauthorized { .. } => (401, "Unauthorized", "unauthorized"),
+            Problem::EditingDisabled => (403, "Forbidden", "editing_disabled"),
+            Problem::CrossSite(_) => (403, "Forbidden", "cross_site"),
+            Problem::NotFound | Problem::NoMessage(_) => (404, "Not Found", "not_found"),
+            Problem::MethodNotAllowed(_) => (405, "Method Not Allowed", "method_not_allowed"),
+            Problem::RequestTimeout => (408, "Request Timeout", "request_timeout"),
+            Problem::BodyTooLarge => (413, "Content Too Large", "body_too_large"),
+            Problem::TargetTooLong => (414, "URI Too Long", "header_too_large"),
+            Problem::UnsupportedMediaType(_) => (415, "Unsupported Media Type", "unsupported_media_type"),
+            Problem::ExpectationFailed => (417, "Expectation Failed", "expectation_failed"),
+            Problem::KeyReused => (422, "Unprocessable Content", "key_reused"),
+            Problem::RateLimited(_) => (429, "Too Many Requests", "rate_limited"),
+            Problem::HeaderTooLarge => (431, "Request Header Fields Too Large", "header_too_large"),
+            Problem::Internal => (500, "Internal Server Error", "internal"),
+            Problem::NotImplemented => (501, "Not Implemented", "not_implemented"),
+            Problem::DatabaseUnavailable => (503, "Service Unavailable", "database_unavailable"),
+            Problem::WritesPaused => (503, "Service Unavailable", "database_unavailable"),
+            Problem::Overloaded => (503, "Service Unavailable", "overloaded"),
+            Problem::ShuttingDown => (503, "Service Unavailable", "shutting_down"),
+            Problem::VersionNotSupported => (505, "HTTP Version Not Supported", "http_version_not_supported"),
+        }
+    }
+
     /// The status code.
     pub fn status(&self) -> u16 {
-        match self {
-            Problem::Message(_)
-            | Problem::MissingField(_)
-            | Problem::InvalidJson(_)
-            | Problem::InvalidParameter(_)
-            | Problem::InvalidKey(_)
-            | Problem::BadRequest(_) => 400,
-            Problem::Unauthorized => 401,
-            Problem::EditingDisabled | Problem::CrossSite => 403,
-            Problem::NotFound => 404,
-            Problem::MethodNotAllowed(_) => 405,
-            Problem::RequestTimeout => 408,
-            Problem::BodyTooLarge => 413,
-            Problem::TargetTooLong => 414,
-            Problem::UnsupportedMediaType(_) => 415,
-            Problem::ExpectationFailed => 417,
-            Problem::KeyReused => 422,
-            Problem::RateLimited(_) => 429,
-            Problem::HeaderTooLarge => 431,
-            Problem::Internal => 500,
-            Problem::NotImplemented => 501,
-            Problem::DatabaseUnavailable | Problem::WritesPaused | Problem::Overloaded | Problem::ShuttingDown => 503,
-            Problem::VersionNotSupported => 505,
-        }
+        self.row().0
     }
 
-    /// The code, for programs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Problem::Message(InvalidMessage::Empty) => "empty_message",
-            Problem::Message(InvalidMessage::TooLong(_)) => "message_too_long",
-            Problem::Message(InvalidMessage::ControlCharacter) => "invalid_message",
-            Problem::MissingField(_) => "missing_field",
-            Problem::InvalidJson(_) => "invalid_json",
-            Problem::InvalidParameter(_) => "invalid_parameter",
-            Problem::InvalidKey(_) => "invalid_key",
-            Problem::BadRequest(_) => "bad_request",
-            Problem::Unauthorized => "unauthorized",
-            Problem::EditingDisabled => "editing_disabled",
-            Problem::CrossSite => "cross_site",
-            Problem::NotFound => "not_found",
-            Problem::MethodNotAllowed(_) => "method_not_allowed",
-            Problem::RequestTimeout => "request_timeout",
-            Problem::BodyTooLarge => "body_too_large",
-            Problem::TargetTooLong | Problem::HeaderTooLarge => "header_too_large",
-            Problem::UnsupportedMediaType(_) => "unsupported_media_type",
-            Problem::ExpectationFailed => "expectation_failed",
-            Problem::KeyReused => "key_reused",
-            Problem::RateLimited(_) => "rate_limited",
-            Problem::Internal => "internal",
-            Problem::NotImplemented => "not_implemented",
-            Problem::DatabaseUnavailable | Problem::WritesPaused => "database_unavailable",
-            Problem::Overloaded => "overloaded",
-            Problem::ShuttingDown => "shutting_down",
-            Problem::VersionNotSupported => "http_version_not_supported",
-        }
+    /// The reason phrase of the status, as RFC 9457 asks for where there is no type.
+    pub fn title(&self) -> &'static str {
+        self.row().1
     }
 
-    /// The words, for people.
-    pub fn message(&self) -> Cow<'static, str> {
-        match self {
-            Problem::Message(invalid) => Cow::Owned(invalid.to_string()),
-            Problem::MissingField(name) => Cow::Owned(format!("The field {name} is missing.")),
-            Problem::InvalidJson(reason) => Cow::Owned(format!("The body is not the JSON that is expected: {reason}.")),
-            Problem::InvalidParameter(words)
-            | Problem::InvalidKey(words)
-            | Problem::BadRequest(words)
-            | Problem::UnsupportedMediaType(words) => Cow::Borrowed(words),
-            Problem::Unauthorized => Cow::Borrowed("This needs the admin token as a bearer token."),
-            Problem::EditingDisabled => Cow::Borrowed("Editing and deleting are not turned on."),
-            Problem::CrossSite => Cow::Borrowed("Writing from another site is refused."),
-            Problem::NotFound => Cow::Borrowed("There is nothing here."),
-            Problem::MethodNotAllowed(allow) => Cow::Owned(format!("This takes only {allow}.")),
-            Problem::RequestTimeout => Cow::Borrowed("The request did not arrive in time."),
-            Problem::BodyTooLarge => Cow::Borrowed("The body is larger than 64 KiB, the limit."),
-            Problem::TargetTooLong => Cow::Borrowed("The request line is too long."),
-            Problem::HeaderTooLarge => Cow::Borrowed("The headers are too large, or too many."),
-            Problem::ExpectationFailed => Cow::Borrowed("The only expectation that can be met is 100-continue."),
+    /// What is wrong and what to do about it.
+    pub fn detail(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Problem::Message(invalid) => return Cow::Owned(invalid.to_string()),
+            Problem::MissingField { name, unknown } => {
+                let sent = unknown.as_ref().map(|unknown| format!(" (there is an unknown field {unknown:?})"));
+                let sent = sent.unwrap_or_default();
+                return Cow::Owned(format!("The field {name} is missing{sent}. Send the text of the message in it."));
+            }
+            Problem::UnknownField(name) => {
+                return Cow::Owned(format!(
+                    "The field {name:?} is unknown. Send the text in the field message; in a form, percent-encode & and = \
+                     (curl --data-urlencode)."
+                ));
+            }
+            Problem::InvalidJson(reason) => {
+                return Cow::Owned(format!("Send a JSON object like {{\"message\": \"text\"}}: {reason}."));
+            }
+            Problem::InvalidParameter(detail) | Problem::BadRequest(detail) => return detail.clone(),
+            Problem::InvalidKey(detail) | Problem::UnsupportedMediaType(detail) => detail,
+            Problem::Unauthorized { .. } => "Send the admin token in the header Authorization: Bearer TOKEN.",
+            Problem::EditingDisabled => "Editing and deleting are off. The setting ADMIN_TOKEN turns them on.",
+            Problem::CrossSite(reason) => return Cow::Owned(reason.clone()),
+            Problem::NotFound => "Nothing exists at this path. Check the URL.",
+            Problem::NoMessage(id) => {
+                return Cow::Owned(format!("There is no message with the id {id}. It may have been deleted."));
+            }
+            Problem::MethodNotAllowed(allow) => return Cow::Owned(format!("Method not allowed; use {allow}.")),
+            Problem::RequestTimeout => "The request did not arrive in time. Send it again.",
+            Problem::BodyTooLarge => "The body is larger than 64 KiB. Send a shorter message.",
+            Problem::TargetTooLong => "The request line is longer than 16 KiB. Shorten the URL.",
+            Problem::HeaderTooLarge => {
+                "The headers exceed 16 KiB or their number exceeds 100. Send fewer or shorter ones."
+            }
+            Problem::ExpectationFailed => "The only supported expectation is 100-continue.",
             Problem::KeyReused => {
-                Cow::Borrowed("This key was used for another message already; a new message needs a new key.")
+                "This Idempotency-Key was already used with a different message. Use a new key for a new message."
             }
             Problem::RateLimited(seconds) => {
-                Cow::Owned(format!("You have sent too many messages. Send the next one in {seconds} s."))
+                return Cow::Owned(format!("You have sent too many messages. Send the next one in {seconds} s."));
             }
-            Problem::Internal => Cow::Borrowed("Something went wrong here."),
-            Problem::NotImplemented => Cow::Borrowed("The only transfer coding that is understood is chunked."),
+            Problem::Internal => "Internal server error. The log of the service has the cause under the request id.",
+            Problem::NotImplemented => "The only supported transfer coding is chunked.",
             Problem::DatabaseUnavailable => {
-                Cow::Borrowed("The database is not available. Try again; with the same key nothing is stored twice.")
+                "The database is unavailable. Try again in a moment. Repeat a write with the same Idempotency-Key; the \
+                 message is stored at most once."
             }
-            Problem::WritesPaused => {
-                Cow::Borrowed("Posting is paused, because the database takes no writes now. Try again later.")
-            }
-            Problem::Overloaded => Cow::Borrowed("Too many requests are waiting. Try again."),
-            Problem::ShuttingDown => Cow::Borrowed("The service is shutting down. Try again."),
-            Problem::VersionNotSupported => Cow::Borrowed("This is an HTTP/1.1 server."),
+            Problem::WritesPaused => "Posting is paused, because the database takes no writes now. Try again later.",
+            Problem::Overloaded => "Too many requests are waiting. Try again in a moment.",
+            Problem::ShuttingDown => "The service is shutting down. Try again in a moment.",
+            Problem::VersionNotSupported => "Use HTTP/1.1 or HTTP/1.0.",
+        })
+    }
+
+    /// The same for the person whose form comes back with it.
+    pub fn form_detail(&self) -> Cow<'static, str> {
+        match self {
+            Problem::DatabaseUnavailable | Problem::Overloaded | Problem::ShuttingDown => Cow::Borrowed(NOT_SENT),
+            _ => self.detail(),
         }
     }
 
@@ -176,10 +217,26 @@ impl Problem {
         match self {
             Problem::RateLimited(seconds) => Some(("Retry-After", seconds)),
             Problem::MethodNotAllowed(allow) => Some(("Allow", allow)),
-            Problem::Unauthorized => Some(("WWW-Authenticate", "Bearer")),
+            Problem::Unauthorized { .. } => Some(("WWW-Authenticate", "Bearer")),
             _ if self.status() == 503 => Some(("Retry-After", "1")),
             _ => None,
         }
+    }
+}
+
+impl<'a> ProblemJson<'a> {
+    /// `problem`, with its `detail`, of the request with this id.
+    pub(super) fn new(problem: &Problem, detail: &'a str, request_id: &'a str) -> ProblemJson<'a> {
+        let (status, title, code) = problem.row();
+        ProblemJson { r#type: "about:blank", title, status, detail, code, request_id }
+    }
+}
+
+/// As much of a client's text as an error repeats.
+pub(super) fn excerpt(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MAX_EXCERPT) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
     }
 }
 
@@ -190,9 +247,9 @@ impl From<InvalidMessage> for Problem {
 }
 
 impl From<RequestError> for Problem {
-    fn from(refusal: RequestError) -> Problem {
-        match refusal {
-            RequestError::Malformed(words) => Problem::BadRequest(words),
+    fn from(error: RequestError) -> Problem {
+        match error {
+            RequestError::Malformed(detail) => Problem::BadRequest(Cow::Borrowed(detail)),
             RequestError::TimedOut => Problem::RequestTimeout,
             RequestError::BodyTooLarge => Problem::BodyTooLarge,
             RequestError::TargetTooLong => Problem::TargetTooLong,
@@ -210,8 +267,8 @@ impl From<RequestError> for Problem {
 }
 
 impl From<RejectReason> for Problem {
-    fn from(why: RejectReason) -> Problem {
-        match why {
+    fn from(reason: RejectReason) -> Problem {
+        match reason {
             RejectReason::BackendDown => Problem::DatabaseUnavailable,
             RejectReason::QueueTimeout => Problem::Overloaded,
         }

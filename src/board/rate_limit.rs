@@ -1,4 +1,7 @@
-//! How many messages a client may send: so many a minute, as many at once, for each address.
+//! How many messages one client may send: so many a minute, and as many at once.
+//!
+//! A client is an IPv4 address or an IPv6 /64. A /56 may send four times as much as a /64, because a subscriber usually has
+//! one. `governor` does the arithmetic; the table of clients is bounded and has room for every newcomer.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -9,69 +12,97 @@ use governor::Quota;
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
-use governor::state::keyed::HashMapStateStore;
+use governor::state::StateStore;
 
-/// Submits of each client, and when it may send the next one.
+use super::recent::RecentMap;
+
+/// Limits the submits of each client.
 pub struct RateLimiter {
-    limiter: governor::RateLimiter<Client, HashMapStateStore<Client>, SinceStart, NoOpMiddleware<Nanos>>,
+    /// Of an IPv4 address or an IPv6 /64.
+    clients: Limiter,
+    /// Of an IPv6 /56.
+    sites: Limiter,
     clock: SinceStart,
-    swept: Mutex<Option<Instant>>,
 }
 
-/// Whose submits are counted together: an address, or the /64 that one IPv6 subscriber has.
+type Limiter = governor::RateLimiter<Network, ClientTable, SinceStart, NoOpMiddleware<Nanos>>;
+
+/// Addresses that are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Client {
+pub enum Network {
+    /// One address.
     V4(u32),
+    /// The first bits of the addresses.
     V6(u64),
-    /// All of them together, while more are remembered than may be.
-    Anybody,
 }
 
-/// The crate's own clock comes with the whole of its asynchronous half.
+/// When each client will have its full quota again.
+struct ClientTable(Mutex<RecentMap<Network, Nanos>>);
+
+/// The crate's own clock comes with all of its asynchronous half.
 #[derive(Debug, Clone)]
 struct SinceStart(Instant);
 
-/// Clients that are remembered. When there are more, those who have their full quota again are forgotten, and while that
-/// is not enough all clients count as one.
+/// Clients that are remembered, in each of the two tables.
 const MAX_CLIENTS: usize = 100_000;
-/// Forgetting looks at every client, so it is not done more often than this.
-const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// The quota of a /56, in quotas of a /64.
+const SITE_QUOTAS: u32 = 4;
 
 impl RateLimiter {
-    /// A limit of `per_minute` submits, with a burst of the same number.
+    /// Allows `per_minute` submits, with a burst of the same number.
     pub fn new(per_minute: NonZeroU32) -> RateLimiter {
         let clock = SinceStart(Instant::now());
-        let store = HashMapStateStore::default();
-        let limiter = governor::RateLimiter::new(Quota::per_minute(per_minute), store, clock.clone());
-        RateLimiter { limiter, clock, swept: Mutex::new(None) }
+        let limiter = |per_minute| {
+            let table = ClientTable(Mutex::new(RecentMap::new(MAX_CLIENTS)));
+            governor::RateLimiter::new(Quota::per_minute(per_minute), table, clock.clone())
+        };
+        let for_site = per_minute.saturating_mul(NonZeroU32::MIN.saturating_add(SITE_QUOTAS - 1));
+        RateLimiter { clients: limiter(per_minute), sites: limiter(for_site), clock }
     }
 
-    /// Counts a submit of `address`. An error says how long to wait.
+    /// Counts a submit of `address`. An error is the time to wait.
     pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
-        let client = if self.has_room() { Client::of(address) } else { Client::Anybody };
-        self.limiter.check_key(&client).map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+        let check = |limiter: &Limiter, network| {
+            limiter.check_key(&network).map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+        };
+        let client = Network::of(address);
+        check(&self.clients, client)?;
+        match client {
+            Network::V4(_) => Ok(()),
+            Network::V6(subnet) => check(&self.sites, Network::V6(subnet >> 8)),
+        }
     }
 }
 
-impl RateLimiter {
-    fn has_room(&self) -> bool {
-        if self.limiter.len() < MAX_CLIENTS {
-            return true;
-        }
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        if swept.is_none_or(|at| at.elapsed() >= SWEEP_PAUSE) {
-            *swept = Some(Instant::now());
-            self.limiter.retain_recent();
-        }
-        self.limiter.len() < MAX_CLIENTS
-    }
-}
-
-impl Client {
-    fn of(address: IpAddr) -> Client {
+impl Network {
+    /// The client that has this address: itself, or its IPv6 /64.
+    pub fn of(address: IpAddr) -> Network {
         match address.to_canonical() {
-            IpAddr::V4(ip) => Client::V4(ip.to_bits()),
-            IpAddr::V6(ip) => Client::V6((ip.to_bits() >> 64) as u64),
+            IpAddr::V4(ip) => Network::V4(ip.to_bits()),
+            IpAddr::V6(ip) => Network::V6((ip.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+impl StateStore for ClientTable {
+    type Key = Network;
+
+    fn measure_and_replace<T, F, E>(&self, key: &Network, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = clients.get(key);
+        match f(state) {
+            Ok((outcome, next)) => {
+                clients.set(*key, next);
+                Ok(outcome)
+            }
+            Err(refused) => {
+                // One that keeps on trying is not forgotten.
+                state.into_iter().for_each(|state| clients.set(*key, state));
+                Err(refused)
+            }
         }
     }
 }
@@ -93,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_its_burst_and_is_then_told_how_long_to_wait() {
+    fn a_client_has_its_burst_and_must_then_wait() {
         let rate = rate(6);
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         for _ in 0..6 {
@@ -101,20 +132,21 @@ mod tests {
         }
         let wait = rate.check(address).unwrap_err();
         assert!(wait > Duration::from_secs(8) && wait <= Duration::from_secs(10), "{wait:?}");
-        assert_eq!(rate.check("192.0.2.2".parse().unwrap()), Ok(()), "another client is not held up");
+        assert_eq!(rate.check("192.0.2.2".parse().unwrap()), Ok(()), "another client is not limited");
     }
 
     #[test]
-    fn what_is_remembered_of_clients_is_bounded() {
+    fn a_full_table_limits_no_newcomer() {
         let rate = rate(1);
-        let taken =
-            (0..MAX_CLIENTS as u32 + 1000).filter(|ip| rate.check(std::net::Ipv4Addr::from(*ip).into()).is_ok());
-        assert_eq!(taken.count(), MAX_CLIENTS + 1, "the rest counts as one client");
-        assert_eq!(rate.limiter.len(), MAX_CLIENTS + 1);
+        let refused =
+            (0..MAX_CLIENTS as u32 + 1000).filter(|ip| rate.check(std::net::Ipv4Addr::from(*ip).into()).is_err());
+        assert_eq!(refused.count(), 0);
+        let last = std::net::Ipv4Addr::from(MAX_CLIENTS as u32 + 999);
+        assert!(rate.check(last.into()).is_err(), "those seen last are remembered");
     }
 
     #[test]
-    fn an_ipv6_network_of_a_subscriber_counts_as_one_client() {
+    fn an_ipv6_network_of_a_subscriber_is_one_client() {
         let rate = rate(1);
         let count = |address: &str| rate.check(address.parse().unwrap()).is_ok();
         assert!(count("2001:db8:0:1::1"));
@@ -122,5 +154,15 @@ mod tests {
         assert!(count("2001:db8:0:2::1"));
         assert!(count("::ffff:192.0.2.1"));
         assert!(!count("192.0.2.1"), "the same address in two ways");
+    }
+
+    #[test]
+    fn a_56_has_four_times_the_limit_of_a_64() {
+        let rate = rate(3);
+        let passed = |addresses: &mut dyn Iterator<Item = String>| {
+            addresses.filter(|address| rate.check(address.parse().unwrap()).is_ok()).count()
+        };
+        assert_eq!(passed(&mut (0..256).map(|subnet| format!("2001:db8:0:{subnet:x}::1"))), 12);
+        assert_eq!(passed(&mut (0..5).map(|n| format!("2001:db8:0:1ff::{n}"))), 3, "the next /56");
     }
 }

@@ -2,13 +2,15 @@
 
 use serde::{Serialize, Serializer};
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemJson};
 use crate::http::{Body, Response};
 use crate::message::{Message, Timestamp};
-use crate::page::{CONTENT_SECURITY_POLICY, Pages};
+use crate::page::{CONTENT_SECURITY_POLICY, Depth, Pages};
 
 /// What changes from one moment to the next.
 pub const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+/// The same URL has a page for browsers and JSON for programs.
+pub const VARY: (&str, &str) = ("Vary", "Accept");
 
 /// A stored message, as programs see it.
 #[derive(Serialize)]
@@ -25,17 +27,6 @@ pub struct MessageJson<'a> {
 struct ListJson<'a> {
     messages: Vec<MessageJson<'a>>,
     next: Option<String>,
-}
-
-#[derive(Serialize)]
-struct ErrorJson<'a> {
-    error: ErrorBody<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    code: &'a str,
-    message: &'a str,
 }
 
 impl<'a> From<&'a Message> for MessageJson<'a> {
@@ -74,8 +65,7 @@ pub fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Response {
         ("Content-Type", "text/html; charset=utf-8"),
         NO_STORE,
         ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
-        // The same path has a form for browsers and JSON for programs.
-        ("Vary", "Accept"),
+        VARY,
     ];
     Response::new(status, &[&page, headers].concat(), body)
 }
@@ -86,21 +76,16 @@ pub fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Response {
     Response::new(status, &[&plain, headers].concat(), Body::whole(format!("{line}\n")))
 }
 
-/// An error, as a page where the client asked for one.
-pub fn problem(pages: &Pages, problem: &Problem, as_html: bool) -> Response {
+/// An error: a page for a path of this depth where the client prefers one, otherwise `application/problem+json`.
+pub fn problem(pages: &Pages, problem: &Problem, page: Option<Depth>, request_id: &str) -> Response {
     let header = problem.header();
-    let headers = header.as_slice();
-    let message = problem.message();
-    match as_html {
-        true => {
-            let heading = format!("Error {}", problem.status());
-            html(problem.status(), headers, Body::whole(pages.error(&heading, &message)))
-        }
-        false => {
-            let error = ErrorBody { code: problem.code(), message: &message };
-            json(problem.status(), headers, &ErrorJson { error })
-        }
+    let detail = problem.detail();
+    if let Some(depth) = page {
+        let body = Body::whole(pages.error(problem.title(), &detail, depth));
+        return html(problem.status(), header.as_slice(), body);
     }
+    let headers = [&[("Content-Type", "application/problem+json"), NO_STORE, VARY], header.as_slice()].concat();
+    Response::new(problem.status(), &headers, json_body(&ProblemJson::new(problem, &detail, request_id)))
 }
 
 fn moment<S: Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
+use prometheus::IntCounterVec;
 use tiny_http::Method;
 
+use super::input::WINDOW_PARAMETERS;
 use super::problem::Problem;
 
 /// What a request asks for.
@@ -42,6 +44,25 @@ pub enum Route {
 
 /// The name of what is no route, or not with its method.
 pub const UNKNOWN: &str = "-";
+
+/// What each route answers when all is well, and what an alert counts: the series that exist before the first request.
+const SERIES: &[(&str, &str, &[&str])] = &[
+    ("/", "GET", &["200", "500", "503"]),
+    ("/submit", "POST", &["200", "303", "500", "503"]),
+    ("/messages", "GET", &["200", "500", "503"]),
+    ("/messages", "POST", &["201", "500", "503"]),
+    ("/messages/{id}", "GET", &["200", "500", "503"]),
+    ("/messages/{id}", "PUT", &["200", "500", "503"]),
+    ("/messages/{id}", "DELETE", &["204", "500", "503"]),
+    ("/livez", "GET", &["200"]),
+    ("/readyz", "GET", &["200", "503"]),
+    ("/version", "GET", &["200"]),
+    ("/metrics", "GET", &["200"]),
+    ("/assets/{name}", "GET", &["200"]),
+    ("/favicon.ico", "GET", &["200"]),
+    ("OPTIONS", "OPTIONS", &["204"]),
+    (UNKNOWN, "GET", &["404"]),
+];
 
 const READ: &str = "GET, HEAD, OPTIONS";
 const WRITE: &str = "POST, OPTIONS";
@@ -90,6 +111,15 @@ impl Route {
     }
 }
 
+/// Creates the series of the known routes at 0, so that the first request of each is an increase.
+pub fn create_series(requests: &IntCounterVec) {
+    for (route, method, statuses) in SERIES {
+        for status in *statuses {
+            requests.with_label_values(&[route, method, status]);
+        }
+    }
+}
+
 impl Route {
     /// The route's name in metrics and logs, the same for all ids and names.
     pub fn template(&self) -> &'static str {
@@ -105,6 +135,26 @@ impl Route {
             Route::Asset(_) => "/assets/{name}",
             Route::Icon => "/favicon.ico",
             Route::Options(_) => "OPTIONS",
+        }
+    }
+}
+
+impl Route {
+    /// The query parameters that the route knows; others are an error. `None` for pages, probes and files, which ignore
+    /// them: links that are shared gain some, and probes are called in odd ways.
+    pub fn parameters(&self) -> Option<&'static [&'static str]> {
+        match self {
+            Route::List => Some(WINDOW_PARAMETERS),
+            Route::Show(_) | Route::Version | Route::Submit | Route::Create | Route::Replace(_) | Route::Remove(_) => {
+                Some(&[])
+            }
+            Route::Page
+            | Route::Live
+            | Route::Ready
+            | Route::Metrics
+            | Route::Asset(_)
+            | Route::Icon
+            | Route::Options(_) => None,
         }
     }
 }
@@ -182,6 +232,30 @@ mod tests {
             assert_eq!(find("OPTIONS", path), Ok(Route::Options(allow)), "{path}");
         }
         assert_eq!(find("OPTIONS", "*"), Ok(Route::Options(ANY)));
+    }
+
+    #[test]
+    fn every_route_has_series_before_its_first_request() {
+        for (method, path) in [
+            ("GET", "/"),
+            ("POST", "/submit"),
+            ("GET", "/messages"),
+            ("POST", "/messages"),
+            ("GET", "/messages/1"),
+            ("PUT", "/messages/1"),
+            ("DELETE", "/messages/1"),
+            ("GET", "/livez"),
+            ("GET", "/readyz"),
+            ("GET", "/version"),
+            ("GET", "/metrics"),
+            ("GET", "/assets/x"),
+            ("GET", "/favicon.ico"),
+            ("OPTIONS", "/"),
+        ] {
+            let route = find(method, path).unwrap();
+            let known = |series: &&(&str, &str, &[&str])| series.0 == route.template() && series.1 == method;
+            assert!(SERIES.iter().any(|series| known(&series)), "{method} {path}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The submit lane: one INSERT and one commit for everyone who is waiting, and an answer only after it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct InsertJob {
     pub text: NewMessage,
     /// The key as the client sent it, if it did.
     pub chosen_key: Option<String>,
+    /// The key came with the form of a page, which Back shows once more with the same key.
+    pub key_in_form: bool,
     /// What the row will have.
     pub key: IdempotencyKey,
     /// How it was asked for.
@@ -41,6 +44,16 @@ pub enum Endpoint {
     Form,
     /// `POST /messages`.
     Api,
+}
+
+impl Endpoint {
+    /// The form field that holds the text.
+    pub fn field(self) -> &'static str {
+        match self {
+            Endpoint::Form => "new_message",
+            Endpoint::Api => "message",
+        }
+    }
 }
 
 /// The answers to one batch. What many of them share is printed once.
@@ -73,33 +86,38 @@ impl InsertBatches {
 
 impl Answers<'_> {
     fn new(pages: &Pages) -> Answers<'_> {
-        Answers { pages, program: responses::json_without_value(200, &[]) }
+        Answers { pages, program: responses::json_without_value(200, &[responses::VARY]) }
     }
 
     /// The answer to the person or program that sent `submit`, of which `outcome` became.
-    fn reply(&self, submit: &InsertJob, outcome: &Outcome, html: bool) -> Response {
+    fn reply(&self, submit: &InsertJob, outcome: &Outcome, pending: &PendingReply) -> Response {
+        let html = pending.prefers_html();
         match outcome {
-            Outcome::Stored { id, message: None } => self.stored(submit.endpoint, &as_stored(*id, &submit.text), html),
-            Outcome::Stored { message: Some(message), .. } => self.stored(submit.endpoint, message, html),
+            Outcome::Stored { id, message } => {
+                let message =
+                    message.as_ref().map_or_else(|| Cow::Owned(as_stored(*id, submit.text.as_str())), Cow::Borrowed);
+                self.stored(submit.endpoint, &message, html)
+            }
             Outcome::Replayed(message) => {
                 self.stored(submit.endpoint, message, html).with_header("Idempotency-Replayed", "true")
             }
-            Outcome::KeyReused(_) => refusal(self.pages, submit, &Problem::KeyReused, html),
-            Outcome::Failed(cause) => refusal(self.pages, submit, &Problem::from(cause), html),
+            Outcome::KeyReused(_) => refusal(self.pages, submit, &Problem::KeyReused, pending),
+            Outcome::Failed(cause) => refusal(self.pages, submit, &Problem::from(cause), pending),
         }
     }
 
     fn stored(&self, endpoint: Endpoint, message: &Message, html: bool) -> Response {
         match endpoint {
             Endpoint::Form if html => {
-                Response::new(303, &[("Location", "/"), ("Cache-Control", "no-store")], Body::Empty)
+                let location = format!("./#m{}", message.id);
+                Response::new(303, &[("Location", &location), responses::NO_STORE, responses::VARY], Body::Empty)
             }
             Endpoint::Form => {
                 let stored = SubmitJson { id: message.id, message: &message.text };
                 self.program.clone().with_body(responses::json_body(&stored))
             }
             Endpoint::Api => {
-                let location = format!("/messages/{}", message.id);
+                let location = format!("./messages/{}", message.id);
                 responses::json(201, &[("Location", &location)], &MessageJson::from(message))
             }
         }
@@ -114,25 +132,18 @@ impl BatchProcessor for InsertBatches {
     fn execute(
         &self,
         client: &mut Client,
-        mut jobs: Vec<(PendingReply, InsertJob)>,
+        jobs: Vec<(PendingReply, InsertJob)>,
         waited: Duration,
     ) -> (InsertOutcome, BackendState) {
         client.start_deadline(waited);
-        // By key: writers that meet take their locks in the same order. The sort is stable, so that the first of two with
-        // one key is the one that came first.
-        jobs.sort_by_key(|(_, submit)| submit.key);
-        let groups: Vec<&[(PendingReply, InsertJob)]> = jobs.chunk_by(|a, b| a.1.key == b.1.key).collect();
-        let rows: Vec<NewRow<'_>> = groups
-            .iter()
-            .map(|group| {
-                let full = group.iter().any(|(_, submit)| submit.endpoint == Endpoint::Api);
-                let first = &group[0].1;
-                NewRow { key: first.key, text: &first.text, key_is_ours: first.chosen_key.is_none(), full }
-            })
-            .collect();
-        let outcomes: Vec<_> = client.insert(&rows).into_iter().zip(groups.iter().map(|group| group.len())).collect();
-        let verdict = BackendState::outage_if(outcomes.iter().filter_map(|o| o.0.failure()).any(Error::is_outage));
-        (InsertOutcome { jobs, outcomes }, verdict)
+        let mut batch = insert(client, jobs);
+        let edited = batch.take_edited_forms();
+        if !edited.is_empty() {
+            batch.append(insert(client, edited));
+        }
+        let failures = batch.outcomes.iter().filter_map(|(outcome, _)| outcome.failure());
+        let state = BackendState::outage_if(failures.into_iter().any(Error::is_outage));
+        (batch, state)
     }
 
     fn reply(&self, InsertOutcome { jobs, outcomes }: InsertOutcome) {
@@ -146,16 +157,18 @@ impl BatchProcessor for InsertBatches {
         }
         let answers = Answers::new(&self.pages);
         let mut jobs = jobs.into_iter();
-        for (mut outcome, size) in outcomes {
-            let is_stored_here = matches!(outcome, Outcome::Stored { .. });
-            let mut first_text = None;
+        for (outcome, size) in outcomes {
+            let mut owner = None;
             for (pending, submit) in jobs.by_ref().take(size) {
-                if let Some(first) = &first_text {
-                    outcome = repeated(outcome, is_stored_here, first, &submit.text);
-                }
-                let reply = answers.reply(&submit, &outcome, pending.html);
+                let is_first = owner.is_none();
+                let owner = owner.get_or_insert_with(|| text_with_key(&outcome, &submit.text));
+                let reply = match (&outcome, is_first) {
+                    (Outcome::Stored { .. }, true) | (Outcome::Failed(_), _) => {
+                        answers.reply(&submit, &outcome, &pending)
+                    }
+                    _ => answers.reply(&submit, &outcome_of_later(&outcome, owner.as_deref(), &submit.text), &pending),
+                };
                 pending.answer(reply);
-                first_text.get_or_insert(submit.text);
             }
         }
     }
@@ -163,37 +176,99 @@ impl BatchProcessor for InsertBatches {
     fn reject(&self, jobs: Vec<(PendingReply, InsertJob)>, why: RejectReason) {
         self.outages.writes.count(jobs.len());
         for (pending, submit) in jobs {
-            let reply = refusal(&self.pages, &submit, &Problem::from(why), pending.html);
+            let reply = refusal(&self.pages, &submit, &Problem::from(why), &pending);
             pending.answer(reply);
         }
     }
 }
 
-/// What becomes of a submit whose key another one of the same batch has. That one had the text `first` and this `outcome`,
-/// and this batch has stored it if `is_stored_here`.
-fn repeated(outcome: Outcome, is_stored_here: bool, first: &NewMessage, text: &NewMessage) -> Outcome {
-    // The database may have changed the text of the first one.
-    let there = match outcome {
-        Outcome::Stored { id, message } => message.unwrap_or_else(|| as_stored(id, first)),
-        Outcome::Replayed(message) | Outcome::KeyReused(message) => message,
-        Outcome::Failed(cause) => return Outcome::Failed(cause),
+/// Stores these jobs with one statement.
+fn insert(client: &mut Client, mut jobs: Vec<(PendingReply, InsertJob)>) -> InsertOutcome {
+    // By key: writers that meet take their locks in the same order. The sort is stable, so that the first of two with one
+    // key is the one that came first.
+    jobs.sort_by_key(|(_, submit)| submit.key);
+    let groups: Vec<&[(PendingReply, InsertJob)]> = jobs.chunk_by(|a, b| a.1.key == b.1.key).collect();
+    let rows: Vec<NewRow<'_>> = groups
+        .iter()
+        .map(|group| {
+            let full = group.iter().any(|(_, submit)| submit.endpoint == Endpoint::Api);
+            let first = &group[0].1;
+            NewRow { key: first.key, text: &first.text, key_is_ours: first.chosen_key.is_none(), full }
+        })
+        .collect();
+    let outcomes: Vec<_> = client.insert(&rows).into_iter().zip(groups.iter().map(|group| group.len())).collect();
+    InsertOutcome { jobs, outcomes }
+}
+
+impl InsertOutcome {
+    /// Takes out the forms whose key was used for another text (Back, edit, send), each with the key of its text.
+    fn take_edited_forms(&mut self) -> Vec<(PendingReply, InsertJob)> {
+        let (mut kept, mut edited) = (Vec::with_capacity(self.jobs.len()), Vec::new());
+        let mut jobs = std::mem::take(&mut self.jobs).into_iter();
+        for (outcome, size) in &mut self.outcomes {
+            let mut stored = None;
+            for (pending, mut submit) in jobs.by_ref().take(std::mem::take(size)) {
+                // The text that has the key; none when the outcome is an error.
+                let stored = stored.get_or_insert_with(|| text_with_key(outcome, &submit.text));
+                if submit.key_in_form && stored.as_ref().is_some_and(|stored| stored != submit.text.as_str()) {
+                    submit.key = submit.key.for_text(submit.text.as_str());
+                    edited.push((pending, submit));
+                } else {
+                    kept.push((pending, submit));
+                    *size += 1;
+                }
+            }
+        }
+        self.jobs = kept;
+        edited
+    }
+
+    fn append(&mut self, mut other: InsertOutcome) {
+        self.jobs.append(&mut other.jobs);
+        self.outcomes.append(&mut other.outcomes);
+    }
+}
+
+/// The text that another one must not have the key of, when `first` was the first of its batch with this key; none when any
+/// text is a replay.
+fn text_with_key(outcome: &Outcome, first: &NewMessage) -> Option<String> {
+    match outcome {
+        // Not what is stored, which a trigger may have changed.
+        Outcome::Stored { .. } => Some(first.as_str().to_owned()),
+        Outcome::Replayed(message) | Outcome::KeyReused(message) => {
+            Some(message.text.clone()).filter(|_| message.edited_at.is_none())
+        }
+        Outcome::Failed(_) => None,
+    }
+}
+
+/// What becomes of a submit whose key has a message already; `owner` is the text of the submit that stored it.
+fn outcome_of_later(outcome: &Outcome, owner: Option<&str>, text: &NewMessage) -> Outcome {
+    let stored = match outcome {
+        Outcome::Stored { id, message: None } => as_stored(*id, owner.unwrap_or_default()),
+        Outcome::Stored { message: Some(message), .. } | Outcome::Replayed(message) | Outcome::KeyReused(message) => {
+            message.clone()
+        }
+        Outcome::Failed(cause) => return Outcome::Failed(cause.clone()),
     };
-    if is_stored_here && first == text || there.text == text.as_str() || there.edited_at.is_some() {
-        Outcome::Replayed(there)
+    if owner.is_none_or(|owner| owner == text.as_str()) {
+        Outcome::Replayed(stored)
     } else {
-        Outcome::KeyReused(there)
+        Outcome::KeyReused(stored)
     }
 }
 
 /// A message of which only the id was asked for.
-fn as_stored(id: u64, text: &NewMessage) -> Message {
-    Message { id, text: text.as_str().to_owned(), created_at: None, edited_at: None }
+fn as_stored(id: u64, text: &str) -> Message {
+    Message { id, text: text.to_owned(), created_at: None, edited_at: None }
 }
 
-fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, html: bool) -> Response {
+fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, pending: &PendingReply) -> Response {
     match submit.endpoint {
-        Endpoint::Form if html => returned(pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem),
-        Endpoint::Form | Endpoint::Api => responses::problem(pages, problem, html),
+        Endpoint::Form if pending.prefers_html() => {
+            returned(pages, submit.text.as_str(), submit.chosen_key.as_deref(), problem)
+        }
+        Endpoint::Form | Endpoint::Api => pending.problem(problem),
     }
 }
 
@@ -202,6 +277,6 @@ fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, html: bool) -> 
 pub fn returned(pages: &Pages, text: &str, chosen_key: Option<&str>, problem: &Problem) -> Response {
     let fresh = idempotency_key::generate_text();
     let key = chosen_key.filter(|_| !matches!(problem, Problem::KeyReused | Problem::InvalidKey(_))).unwrap_or(&fresh);
-    let page = pages.returned_form(&FormValues { text, key, problem: &problem.message() });
+    let page = pages.returned_form(&FormValues { text, key, problem: &problem.form_detail() });
     responses::html(problem.status(), problem.header().as_slice(), Body::whole(page))
 }

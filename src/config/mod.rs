@@ -1,6 +1,12 @@
-//! Settings: the only module that reads the environment. All that is wrong is reported together, and nothing silently
-//! becomes a default.
+//! Settings: the only folder that reads the environment.
+//!
+//! In come variables, and the files that they name. Out comes a checked [`Config`], or all errors together. `source` finds
+//! the text of a setting, `value` parses it, and `misspelt` finds variables that look like a setting. An invalid value
+//! never becomes a default, and a secret is never shown.
 
+mod database;
+mod database_url;
+mod misspelt;
 mod source;
 mod value;
 
@@ -11,11 +17,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use log::LevelFilter;
+use url::Url;
 
 use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
 use crate::store::connection::ReloadPassword;
-use crate::store::{Account, Encryption, Host};
+use crate::store::{Account, Host};
 use source::Source;
 pub use source::{Environment, SettingError};
 
@@ -49,6 +56,8 @@ pub const SETTINGS: &[Setting] = &[
     secret("DATABASE_URL"),
     setting("MYSQL_SSL_MODE", "disabled"),
     setting("MYSQL_SSL_CA", ""),
+    setting("MYSQL_SSL_CERT", ""),
+    setting("MYSQL_SSL_KEY", ""),
     setting("DB_CONNECTIONS", "5"),
     setting("TAKE_OVER", "off"),
     setting("BIND", "0.0.0.0"),
@@ -66,6 +75,7 @@ pub const SETTINGS: &[Setting] = &[
     secret("ADMIN_TOKEN"),
     setting("RATE_LIMIT", "off"),
     setting("TRUSTED_PROXIES", ""),
+    setting("PUBLIC_URL", ""),
     setting("PAGE_TITLE", "Messages"),
     setting("LOG_LEVEL", "info"),
     setting("LOG_FORMAT", "text"),
@@ -111,6 +121,8 @@ pub struct Config {
     pub rate_limit: Option<NonZeroU32>,
     /// Proxies that are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where people reach the board; each ends with a slash.
+    pub public_urls: Vec<Url>,
     /// The pages' title.
     pub page_title: String,
     /// What is logged.
@@ -133,7 +145,7 @@ impl Config {
     pub fn read(environment: &Environment) -> Result<Config, Vec<SettingError>> {
         let mut source = Source::new(environment);
         let s = &mut source;
-        let (hosts, account) = database(s);
+        let (hosts, account) = database::read(s);
         let timeout = |s: &mut Source<'_>, name| s.required(name, TIMEOUT_WORDS, |v| value::duration(v, TIMEOUT_RANGE));
         let pause = |s: &mut Source<'_>, name| s.required(name, PAUSE_WORDS, |v| value::duration(v, PAUSE_RANGE));
         let config = Config {
@@ -159,10 +171,19 @@ impl Config {
                 .required("QUEUE_REQUESTS", "a number from 1 to 1000000", |v| value::number(v, 1, 1_000_000)),
             shutdown_delay: pause(s, "SHUTDOWN_DELAY"),
             shutdown_grace: pause(s, "SHUTDOWN_GRACE"),
-            admin_token: s.optional("ADMIN_TOKEN", "a token without spaces, of visible ASCII characters", value::token),
+            admin_token: s.optional(
+                "ADMIN_TOKEN",
+                "at least 16 visible ASCII characters, without spaces",
+                value::token,
+            ),
             rate_limit: s.required("RATE_LIMIT", "off, or a number of submits a minute up to 1000000", value::rate),
-            trusted_proxies: s
-                .optional("TRUSTED_PROXIES", "addresses and CIDR ranges, separated by commas", value::networks)
+            trusted_proxies: trusted_proxies(s),
+            public_urls: s
+                .optional(
+                    "PUBLIC_URL",
+                    "URLs like https://board.example.org/board/, separated by commas",
+                    value::public_urls,
+                )
                 .unwrap_or_default(),
             page_title: s.required("PAGE_TITLE", "text", |v| Some(v.to_owned())),
             log_level: s.required("LOG_LEVEL", "error, warn, info, debug or trace", value::level),
@@ -194,72 +215,26 @@ fn port(s: &mut Source<'_>) -> u16 {
     s.required("PORT", "a port from 0 to 65535", |v| value::number(v, 0, 65535))
 }
 
+fn trusted_proxies(s: &mut Source<'_>) -> Vec<IpNet> {
+    let networks = s.optional("TRUSTED_PROXIES", "addresses and CIDR ranges, separated by commas", value::networks);
+    let networks = networks.unwrap_or_default();
+    if IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0) {
+        s.note("TRUSTED_PROXIES trusts every address, so any client can claim any address; name only your proxies");
+    }
+    networks
+}
+
 /// Reads the password again, if a file holds it.
 fn reload_password(environment: &Environment) -> Option<ReloadPassword> {
-    let has_file = ["MYSQL_PASSWORD", "DATABASE_URL"].iter().any(|name| environment.has_file(name));
+    let has_file = ["MYSQL_PASSWORD", "DATABASE_URL"].iter().any(|name| environment.file(name).is_some());
     let environment = environment.clone();
-    has_file.then(|| Arc::new(move || database(&mut Source::new(&environment)).1.password) as ReloadPassword)
-}
-
-/// How the connection to the database is encrypted.
-fn encryption(s: &mut Source<'_>) -> Encryption {
-    let ca = s.optional("MYSQL_SSL_CA", "a readable file with a certificate in PEM form", value::certificate);
-    let mode = s.required("MYSQL_SSL_MODE", "disabled, required or verify", value::ssl_mode);
-    match (mode, ca) {
-        (Encryption::Verify(_), ca) => Encryption::Verify(ca),
-        (mode, None) => mode,
-        (mode, Some(_)) => {
-            s.wrong("MYSQL_SSL_CA", "nothing, unless MYSQL_SSL_MODE is verify");
-            mode
-        }
-    }
-}
-
-/// The database's whereabouts, from the parts or from the URL.
-fn database(s: &mut Source<'_>) -> (Vec<Host>, Account) {
-    if s.optional("MYSQL_PORT", "", |v| Some(v.starts_with("tcp://"))) == Some(true) {
-        let note = "MYSQL_PORT looks like what Kubernetes injects for a Service named mysql; it is ignored";
-        s.ignore("MYSQL_PORT", note);
-    }
-    const URL_WORDS: &str = "mysql://user:password@host:port/db";
-    let encryption = encryption(s);
-    if s.is_set("DATABASE_URL") {
-        for part in ["MYSQL_HOST", "MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DB", "MYSQL_DATABASE"] {
-            if s.is_set(part) {
-                s.wrong(part, "nothing, because DATABASE_URL is set too");
-            }
-        }
-        let parsed = s.optional("DATABASE_URL", URL_WORDS, |v| value::database_url(v, encryption.clone()));
-        return parsed.unwrap_or_else(|| {
-            let (user, database) = (String::new(), String::new());
-            (Vec::new(), Account { user, password: None, reload_password: None, database, encryption })
-        });
-    }
-    let port = s.required("MYSQL_PORT", "a port from 1 to 65535", |v| value::number(v, 1, 65535));
-    let hosts =
-        s.required("MYSQL_HOST", "host, host:port, or a list of them separated by commas", |v| value::hosts(v, port));
-    let text = |v: &str| Some(v.to_owned());
-    let user = s.optional("MYSQL_USER", "a user name", text);
-    let name = match (s.optional("MYSQL_DB", "a name", text), s.optional("MYSQL_DATABASE", "a name", text)) {
-        (Some(name), Some(other)) if name != other => {
-            s.wrong("MYSQL_DATABASE", "the same as MYSQL_DB, or nothing");
-            Some(name)
-        }
-        (name, other) => name.or(other),
-    };
-    for (missing, name) in [(user.is_none(), "MYSQL_USER"), (name.is_none(), "MYSQL_DB")] {
-        if missing {
-            s.missing(name, "a value, because DATABASE_URL is not set");
-        }
-    }
-    let password = s.optional("MYSQL_PASSWORD", "a password", text);
-    let (user, database) = (user.unwrap_or_default(), name.unwrap_or_default());
-    (hosts, Account { user, password, reload_password: None, database, encryption })
+    has_file.then(|| Arc::new(move || database::read(&mut Source::new(&environment)).1.password) as ReloadPassword)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Encryption;
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
         let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
@@ -315,6 +290,7 @@ mod tests {
             hosts("a:1, b ,[::1]:2,::1"),
             Ok(vec![host("a", 1), host("b", 3307), host("::1", 2), host("::1", 3307)])
         );
+        assert_eq!(hosts("/run/mysqld.sock,b"), Ok(vec![host("/run/mysqld.sock", 3307), host("b", 3307)]));
         for list in [",", "a,,b", "a:x", "a:0", "a b", "mysql://a", "[::1"] {
             wrong(&[("MYSQL_HOST", list)], "MYSQL_HOST=");
         }
@@ -328,17 +304,22 @@ mod tests {
         assert_eq!(config.account.database, "board");
         wrong(
             &[("DATABASE_URL", "mysql://u:p@h/d")],
-            "MYSQL_USER=u: expected nothing, because DATABASE_URL is set too",
+            "MYSQL_USER=u: cannot be combined with DATABASE_URL; set one of them",
         );
-        for url in
-            ["postgres://u:p@h/d", "mysql://h/d", "mysql://u:p@h", "mysql://u:p@h/d/e", "mysql://u@h/d?ssl=1", "x"]
-        {
+        for url in ["postgres://u:hunter2@h/d", "mysql://u:hunt#er2@h/d", "mysql://u:hunter2@h/d?nonsense=1"] {
             let problems = read(&[("DATABASE_URL", url)]).err().unwrap_or_default();
             assert!(
-                problems.iter().any(|p| p.starts_with("DATABASE_URL") && !p.contains("u:p")),
+                problems.len() == 1 && problems[0].starts_with("DATABASE_URL: ") && !problems[0].contains("hunt"),
                 "{url}: {problems:?}"
             );
         }
+        let config = read(&[("DATABASE_URL", "mysql://u:p@h/d?charset=utf8mb4&ssl-mode=REQUIRED")]).unwrap();
+        assert_eq!(config.account.encryption, Encryption::Required);
+        assert!(
+            config.notes.iter().any(|note| note.contains("charset") && !note.contains("ssl-mode")),
+            "{:?}",
+            config.notes
+        );
     }
 
     #[test]
@@ -371,8 +352,10 @@ mod tests {
 
     #[test]
     fn a_secrets_value_is_never_shown() {
-        wrong(&[("ADMIN_TOKEN", "not a token")], "ADMIN_TOKEN: expected a token");
-        let config = with(&[("MYSQL_PASSWORD", "hunter2"), ("ADMIN_TOKEN", "t0ken")]).unwrap();
+        for token in ["not a token at all", "fifteen-letters", "é-and-sixteen-more-letters"] {
+            wrong(&[("ADMIN_TOKEN", token)], "ADMIN_TOKEN: expected at least 16");
+        }
+        let config = with(&[("MYSQL_PASSWORD", "hunter2"), ("ADMIN_TOKEN", "t0ken-of-an-admin")]).unwrap();
         let shown = format!("{:?}", config.shown);
         assert!(!shown.contains("hunter2") && !shown.contains("t0ken") && shown.contains("MYSQL_PASSWORD"), "{shown}");
     }
@@ -388,6 +371,52 @@ mod tests {
     }
 
     #[test]
+    fn public_urls_are_plain_http_urls_that_end_with_a_slash() {
+        let urls = |value: &str| {
+            let urls = with(&[("PUBLIC_URL", value)]).map(|config| config.public_urls);
+            urls.map(|urls| urls.iter().map(Url::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(urls(""), Ok(String::new()));
+        assert_eq!(urls("https://board.example.org"), Ok("https://board.example.org/".to_owned()));
+        assert_eq!(
+            urls("https://Board.example.org/board , http://10.0.0.1:5000/"),
+            Ok("https://board.example.org/board/ http://10.0.0.1:5000/".to_owned())
+        );
+        for value in [
+            "board.example.org",
+            "ftp://a/",
+            "https://u:p@a/",
+            "https://a/?b",
+            "https://a/#b",
+            "https://a,",
+            "https://",
+            "x",
+        ] {
+            wrong(&[("PUBLIC_URL", value)], "PUBLIC_URL=");
+        }
+    }
+
+    #[test]
+    fn trusting_every_address_is_a_warning() {
+        let notes = |value: &str| with(&[("TRUSTED_PROXIES", value)]).map(|config| config.notes.join(" "));
+        for value in ["0.0.0.0/0", "::/0", "10.0.0.0/8, 0.0.0.0/0", "0.0.0.0/1,128.0.0.0/1"] {
+            assert!(notes(value).unwrap().contains("TRUSTED_PROXIES"), "{value}");
+        }
+        for value in ["", "10.0.0.0/8,::1", "0.0.0.0/1"] {
+            assert_eq!(notes(value), Ok(String::new()), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_hosts_is_refused_and_not_shown() {
+        for hosts in ["u:hunter2@db", "db, u:hunter2@db:3306", "mysql://u:hunter2@db/x", "u@db"] {
+            let problems = with(&[("MYSQL_HOST", hosts)]).err().unwrap().join(" ");
+            assert!(problems.contains("MYSQL_HOST") && problems.contains("MYSQL_PASSWORD"), "{problems}");
+            assert!(!problems.contains("hunter2") && !problems.contains("u@"), "{problems}");
+        }
+    }
+
+    #[test]
     fn the_rate_limit_is_a_number_or_off() {
         let rate = |value: &str| with(&[("RATE_LIMIT", value)]).map(|config| config.rate_limit.map(NonZeroU32::get));
         assert_eq!((rate("off"), rate(""), rate("30")), (Ok(None), Ok(None), Ok(Some(30))));
@@ -397,17 +426,56 @@ mod tests {
     }
 
     #[test]
-    fn encryption_has_three_modes_and_a_certificate_only_where_it_is_checked() {
+    fn encryption_has_the_modes_of_mysql_and_files_only_where_they_are_used() {
+        let manifest = env!("CARGO_MANIFEST_DIR");
+        let pem = std::env::temp_dir().join(format!("twotier-config-{}.pem", std::process::id()));
+        std::fs::write(&pem, "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n").unwrap();
+        let pem = pem.to_str().unwrap();
         let mode = |more: &[(&str, &str)]| with(more).map(|config| config.account.encryption);
+        let ca = ("MYSQL_SSL_CA", pem);
         assert_eq!(mode(&[]), Ok(Encryption::Disabled));
-        assert_eq!(mode(&[("MYSQL_SSL_MODE", "required")]), Ok(Encryption::Required));
-        assert_eq!(mode(&[("MYSQL_SSL_MODE", "verify")]), Ok(Encryption::Verify(None)));
-        wrong(&[("MYSQL_SSL_MODE", "VERIFY_CA")], "MYSQL_SSL_MODE=VERIFY_CA");
-        wrong(&[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", "/no/such/file")], "MYSQL_SSL_CA=/no/such/file");
-        let not_a_certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        wrong(
-            &[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", not_a_certificate)],
-            "a readable file with a certificate",
+        for (value, want) in [
+            ("disabled", Encryption::Disabled),
+            ("DISABLED", Encryption::Disabled),
+            ("Preferred", Encryption::Preferred),
+            ("REQUIRED", Encryption::Required),
+            ("verify", Encryption::VerifyIdentity(None)),
+            ("VERIFY_IDENTITY", Encryption::VerifyIdentity(None)),
+        ] {
+            assert_eq!(mode(&[("MYSQL_SSL_MODE", value)]), Ok(want), "{value}");
+        }
+        assert_eq!(mode(&[("MYSQL_SSL_MODE", "VERIFY_CA"), ca]), Ok(Encryption::VerifyCa(pem.into())));
+        assert_eq!(
+            mode(&[("MYSQL_SSL_MODE", "verify-identity"), ca]),
+            Ok(Encryption::VerifyIdentity(Some(pem.into())))
         );
+        let url = format!("mysql://u:p@h/d?ssl-mode=verify_ca&ssl-ca={pem}");
+        let config = read(&[("DATABASE_URL", &url)]).unwrap();
+        assert_eq!(config.account.encryption, Encryption::VerifyCa(pem.into()));
+
+        let certificate = [("MYSQL_SSL_MODE", "required"), ("MYSQL_SSL_CERT", pem), ("MYSQL_SSL_KEY", pem)];
+        let config = with(&certificate).unwrap();
+        assert_eq!(config.account.client_certificate.map(|files| files.key), Some(pem.into()));
+        let not_pem = format!("{manifest}/Cargo.toml");
+        for (more, want) in [
+            (&[("MYSQL_SSL_MODE", "on")][..], "MYSQL_SSL_MODE=on: expected disabled, preferred"),
+            (&[("MYSQL_SSL_MODE", "verify-ca")], "MYSQL_SSL_MODE=verify-ca: verify-ca needs MYSQL_SSL_CA"),
+            (&[ca], "needs MYSQL_SSL_MODE=verify-ca or verify-identity"),
+            (
+                &[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", "/no/such/file")],
+                "MYSQL_SSL_CA=/no/such/file: expected",
+            ),
+            (&[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", &not_pem)], "a certificate in PEM form"),
+            (&certificate[..2], "needs MYSQL_SSL_KEY"),
+            (&[certificate[0], certificate[2]], "needs MYSQL_SSL_CERT"),
+            (&certificate[1..], "needs a MYSQL_SSL_MODE other than disabled"),
+        ] {
+            wrong(more, want);
+        }
+        let twice = read(&[("DATABASE_URL", &url), ("MYSQL_SSL_MODE", "verify-ca")]).err().unwrap();
+        assert!(twice[0].starts_with("MYSQL_SSL_MODE=verify-ca: cannot be combined"), "{twice:?}");
+        let odd = read(&[("DATABASE_URL", "mysql://u:p@h/d?ssl-mode=odd")]).err().unwrap();
+        assert!(odd[0].starts_with("DATABASE_URL: ") && odd[0].contains("odd"), "{odd:?}");
+        std::fs::remove_file(pem).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::{fmt, fs};
 
-use super::{SETTINGS, Setting};
+use super::{SETTINGS, Setting, misspelt};
 
 /// A copy of the environment.
 #[derive(Clone)]
@@ -12,13 +12,13 @@ pub struct Environment {
     variables: HashMap<String, OsString>,
 }
 
-/// What is wrong with a variable.
+/// What is wrong with a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingError {
-    name: String,
-    /// Not there for a secret and for a variable that is not set.
-    value: Option<String>,
-    expected: String,
+    name: &'static str,
+    /// The variable that the user has set, and what it holds; never a secret's value.
+    shown: String,
+    problem: String,
 }
 
 /// Reads settings and collects what is wrong.
@@ -42,9 +42,12 @@ impl Environment {
         Environment { variables }
     }
 
-    /// Whether a file holds the value of a setting.
-    pub(super) fn has_file(&self, name: &str) -> bool {
-        self.variables.get(&format!("{name}_FILE")).is_some_and(|path| !path.is_empty())
+    /// The file that holds the value of a setting whose own variable is not set.
+    pub(super) fn file(&self, name: &str) -> Option<&str> {
+        if self.variables.get(name).is_some_and(|value| !value.is_empty()) {
+            return None;
+        }
+        self.variables.get(&format!("{name}_FILE"))?.to_str().filter(|path| !path.is_empty())
     }
 
     /// The value of a setting, from its variable or from the file that its `_FILE` form names; an empty one counts as none.
@@ -52,15 +55,17 @@ impl Environment {
         let get = |name: &str| match self.variables.get(name).map(|value| value.clone().into_string()) {
             None => Ok(None),
             Some(Ok(value)) => Ok(Some(value).filter(|value| !value.is_empty())),
-            Some(Err(_)) => Err("text in UTF-8".to_owned()),
+            Some(Err(_)) => Err("must be text in UTF-8".to_owned()),
         };
         let file_name = format!("{name}_FILE");
         match (get(name)?, get(&file_name)?) {
-            (Some(_), Some(_)) => Err(format!("nothing, because {file_name} is set too")),
+            (Some(_), Some(_)) => Err(format!("cannot be combined with {file_name}; set one of them")),
             (value, None) => Ok(value),
             (None, Some(path)) => {
-                let content =
-                    fs::read_to_string(&path).map_err(|e| format!("a readable file in {file_name}={path} ({e})"))?;
+                let content = fs::read_to_string(&path).map_err(|error| {
+                    let reason = error.to_string();
+                    format!("cannot be read: {}", reason.split(" (os error").next().unwrap_or_default())
+                })?;
                 let value = content.strip_suffix('\n').unwrap_or(&content);
                 let value = value.strip_suffix('\r').unwrap_or(value);
                 Ok(Some(value.to_owned()).filter(|value| !value.is_empty()))
@@ -71,10 +76,11 @@ impl Environment {
 
 impl<'a> Source<'a> {
     pub(super) fn new(environment: &'a Environment) -> Source<'a> {
-        let mut source = Source { environment, ignored: Vec::new(), notes: Vec::new(), wrong: Vec::new() };
+        let notes = misspelt::warnings(environment.variables.keys().map(String::as_str));
+        let mut source = Source { environment, ignored: Vec::new(), notes, wrong: Vec::new() };
         for setting in SETTINGS {
-            if let Err(expected) = environment.value(setting.name) {
-                source.wrong.push(SettingError { name: setting.name.to_owned(), value: None, expected });
+            if let Err(problem) = environment.value(setting.name) {
+                source.invalid(setting.name, problem);
             }
         }
         source
@@ -94,7 +100,7 @@ impl<'a> Source<'a> {
         let text = self.text(name)?;
         let value = parse(&text);
         if value.is_none() {
-            self.wrong(name, expected);
+            self.invalid(name, format!("expected {expected}"));
         }
         value
     }
@@ -112,21 +118,36 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Notes that the value is wrong.
-    pub(super) fn wrong(&mut self, name: &'static str, expected: &str) {
+    /// Reports what is wrong with a setting.
+    pub(super) fn invalid(&mut self, name: &'static str, problem: impl Into<String>) {
         let value = self.text(name).filter(|_| !find(name).secret);
-        self.wrong.push(SettingError { name: name.to_owned(), value, expected: expected.to_owned() });
+        self.report(name, value, problem.into());
     }
 
-    /// Notes that a value is missing.
-    pub(super) fn missing(&mut self, name: &'static str, expected: &str) {
-        self.wrong.push(SettingError { name: name.to_owned(), value: None, expected: expected.to_owned() });
+    /// The same, for a value that must not be shown.
+    pub(super) fn invalid_secret(&mut self, name: &'static str, problem: impl Into<String>) {
+        self.report(name, None, problem.into());
+    }
+
+    fn report(&mut self, name: &'static str, value: Option<String>, problem: String) {
+        let shown = match (self.environment.file(name), value) {
+            (Some(path), Some(value)) => format!("{name}_FILE={path} holds {value}"),
+            (Some(path), None) => format!("{name}_FILE={path}"),
+            (None, Some(value)) => format!("{name}={value}"),
+            (None, None) => name.to_owned(),
+        };
+        self.wrong.push(SettingError { name, shown, problem });
+    }
+
+    /// Adds a warning about something that is not wrong.
+    pub(super) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
     }
 
     /// Treats a variable as unset from here on.
     pub(super) fn ignore(&mut self, name: &'static str, note: &str) {
         self.ignored.push(name);
-        self.notes.push(note.to_owned());
+        self.note(note);
     }
 
     /// Notes, every setting as a person may see it, and what is wrong.
@@ -159,10 +180,7 @@ impl SettingError {
 
 impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "{}={value}: expected {}", self.name, self.expected),
-            None => write!(f, "{}: expected {}", self.name, self.expected),
-        }
+        write!(f, "{}: {}", self.shown, self.problem)
     }
 }
 
@@ -186,16 +204,31 @@ mod tests {
         assert_eq!(value(" secret "), Ok(Some(" secret ".to_owned())));
         assert_eq!(value("\n"), Ok(None));
         fs::remove_file(&path).unwrap();
-        assert!(value_of_missing(&path).contains("MYSQL_PASSWORD_FILE"));
     }
 
-    fn value_of_missing(path: &std::path::Path) -> String {
-        environment(&[("MYSQL_PASSWORD_FILE", path.to_str().unwrap())]).value("MYSQL_PASSWORD").unwrap_err()
+    #[test]
+    fn an_error_names_the_variable_that_is_set() {
+        let path = std::env::temp_dir().join(format!("twotier-source-named-{}", std::process::id()));
+        fs::write(&path, "http\n").unwrap();
+        let path = path.to_str().unwrap();
+        let environment = environment(&[("PORT_FILE", path), ("ADMIN_TOKEN_FILE", "/no/such/file"), ("BIND", "x")]);
+        let mut source = Source::new(&environment);
+        for name in ["PORT", "BIND"] {
+            source.invalid(name, "is odd");
+        }
+        let said: Vec<String> = source.finish().2.iter().map(ToString::to_string).collect();
+        let want = [
+            "ADMIN_TOKEN_FILE=/no/such/file: cannot be read: No such file or directory".to_owned(),
+            format!("PORT_FILE={path} holds http: is odd"),
+            "BIND=x: is odd".to_owned(),
+        ];
+        assert_eq!(said, want);
+        fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn both_forms_at_once_are_an_error() {
         let both = environment(&[("PORT", "1"), ("PORT_FILE", "/x")]);
-        assert_eq!(both.value("PORT"), Err("nothing, because PORT_FILE is set too".to_owned()));
+        assert_eq!(both.value("PORT"), Err("cannot be combined with PORT_FILE; set one of them".to_owned()));
     }
 }

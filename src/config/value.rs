@@ -3,17 +3,18 @@
 use std::fs;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use log::LevelFilter;
-use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::logging::LogFormat;
-use crate::store::{Account, Encryption, Host};
+use crate::store::Host;
+
+/// The fewest characters of an admin token: fewer could be guessed.
+const MIN_TOKEN: usize = 16;
 
 /// A whole number in a range.
 pub(super) fn number<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Option<T> {
@@ -61,12 +62,15 @@ pub(super) fn form(text: &str) -> Option<LogFormat> {
     }
 }
 
-/// A list of hosts, each with its own port or with `port`.
+/// A list of hosts, each with its own port or with `port`; one that begins with `/` is a Unix socket.
 pub(super) fn hosts(text: &str, port: u16) -> Option<Vec<Host>> {
     text.split(',').map(|host| self::host(host.trim(), port)).collect()
 }
 
 fn host(text: &str, port: u16) -> Option<Host> {
+    if text.starts_with('/') {
+        return Some(Host { name: text.to_owned(), port });
+    }
     let (name, port) = match (text.parse::<IpAddr>(), text.strip_prefix('[').and_then(|rest| rest.split_once(']'))) {
         (Ok(_), _) => (text, port),
         (Err(_), Some((address, ""))) => (address, port),
@@ -80,41 +84,31 @@ fn host(text: &str, port: u16) -> Option<Host> {
     plain.then(|| Host { name: name.to_owned(), port })
 }
 
-/// `mysql://user:password@host:port/db`.
-pub(super) fn database_url(text: &str, encryption: Encryption) -> Option<(Vec<Host>, Account)> {
-    let url = Url::parse(text)
-        .ok()
-        .filter(|url| url.scheme() == "mysql" && url.query().is_none() && url.fragment().is_none())?;
-    let decode = |part: &str| percent_decode_str(part).decode_utf8().ok().map(String::from);
-    let name = match url.host()? {
-        url::Host::Domain(name) => decode(name)?,
-        url::Host::Ipv4(address) => address.to_string(),
-        url::Host::Ipv6(address) => address.to_string(),
-    };
-    let user = decode(url.username()).filter(|user| !user.is_empty())?;
-    let password = match url.password() {
-        Some(password) => Some(decode(password)?).filter(|password| !password.is_empty()),
-        None => None,
-    };
-    let database = url.path().strip_prefix('/').filter(|path| !path.is_empty() && !path.contains('/'))?;
-    let host = Host { name, port: url.port().unwrap_or(3306) };
-    Some((vec![host], Account { user, password, reload_password: None, database: decode(database)?, encryption }))
+/// MySQL's modes of encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SslMode {
+    Disabled,
+    Preferred,
+    Required,
+    VerifyCa,
+    VerifyIdentity,
 }
 
-/// A mode of encryption; the certificate to check against is another setting.
-pub(super) fn ssl_mode(text: &str) -> Option<Encryption> {
-    match text {
-        "disabled" => Some(Encryption::Disabled),
-        "required" => Some(Encryption::Required),
-        "verify" => Some(Encryption::Verify(None)),
+/// A mode of encryption, in MySQL's spelling or in ours.
+pub(super) fn ssl_mode(text: &str) -> Option<SslMode> {
+    match text.to_ascii_lowercase().replace('_', "-").as_str() {
+        "disabled" => Some(SslMode::Disabled),
+        "preferred" => Some(SslMode::Preferred),
+        "required" => Some(SslMode::Required),
+        "verify-ca" => Some(SslMode::VerifyCa),
+        "verify-identity" | "verify" => Some(SslMode::VerifyIdentity),
         _ => None,
     }
 }
 
-/// A file that holds a certificate, looked at now: it is read again for each connection, when nobody looks.
-pub(super) fn certificate(path: &str) -> Option<PathBuf> {
-    let content = fs::read_to_string(path).ok()?;
-    content.contains("-----BEGIN CERTIFICATE-----").then(|| path.into())
+/// Whether this file can be read and has such a part. Checked at the start, because a connection reads it again.
+pub(super) fn is_pem(path: &str, marker: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|content| content.contains(marker))
 }
 
 /// Submits a minute, or none for no limit, which is written as off.
@@ -131,9 +125,27 @@ pub(super) fn networks(text: &str) -> Option<Vec<IpNet>> {
     text.split(',').map(|part| network(part.trim())).collect()
 }
 
+/// URLs under which people reach the board, separated by commas. Each gets a slash at its end, so that links are below it.
+pub(super) fn public_urls(text: &str) -> Option<Vec<Url>> {
+    let public_url = |text: &str| {
+        let mut url = Url::parse(text.trim()).ok()?;
+        let is_plain =
+            url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+        if !matches!(url.scheme(), "http" | "https") || !is_plain {
+            return None;
+        }
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Some(url)
+    };
+    text.split(',').map(public_url).collect()
+}
+
 /// What can stand behind `Bearer` in a header.
 pub(super) fn token(text: &str) -> Option<String> {
-    text.bytes().all(|b| b.is_ascii_graphic()).then(|| text.to_owned())
+    let fits = text.len() >= MIN_TOKEN && text.bytes().all(|b| b.is_ascii_graphic());
+    fits.then(|| text.to_owned())
 }
 
 /// A log level; `off` is none.

@@ -2,7 +2,7 @@
 
 use super::error::RequestError;
 use super::head::Head;
-use super::request::Request;
+use super::request::{Request, RequestId};
 use super::responder::Responder;
 use super::response::Response;
 use super::scheduler::PollPermit;
@@ -18,6 +18,7 @@ pub trait Handler: Send + Sync {
     /// woken to help.
     fn run_queued(&self, permit: &mut PollPermit<'_>);
 
-    /// The response to bytes that are not a request that can be handled. `head` is set when it arrived completely.
-    fn refuse(&self, error: RequestError, head: Option<&Head>) -> Response;
+    /// The response to what is not a request that can be handled, and is called `id`. `head` is set when it arrived
+    /// completely.
+    fn refuse(&self, error: RequestError, head: Option<&Head>, id: &RequestId) -> Response;
 }

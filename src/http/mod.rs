@@ -22,6 +22,8 @@ mod responder;
 mod response;
 mod scheduler;
 mod server;
+mod slots;
+mod stage;
 
 pub use error::RequestError;
 pub use handler::Handler;

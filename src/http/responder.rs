@@ -13,8 +13,8 @@ pub(super) trait ResponseSink: Send + Sync {
     /// Sends `response` on the connection whose request it answers.
     fn finish(&self, connection: Box<Connection>, response: Response, access: &AccessRecord);
 
-    /// The response to a request that its handler dropped.
-    fn handler_dropped(&self) -> Response;
+    /// The response to the request called `id`, which its handler dropped.
+    fn handler_dropped(&self, id: &RequestId) -> Response;
 }
 
 /// Sends the response to one request, from any thread. Dropped without a response, it sends 500.
@@ -57,7 +57,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if self.connection.is_some() {
-            let response = self.sink.handler_dropped();
+            let response = self.sink.handler_dropped(&self.access.id);
             self.send(response);
         }
     }

@@ -17,8 +17,8 @@ use log::{debug, error};
 
 use super::access_log::AccessRecord;
 use super::close_reason::CloseReason;
-use super::connection::{Connection, Expiry, Next, StageName};
-use super::connections::{ConnectionTable, NotAdmitted, TableLimits};
+use super::connection::{Connection, Expiry, Next};
+use super::connections::ConnectionTable;
 use super::error::RequestError;
 use super::handler::Handler;
 use super::head::Head;
@@ -30,6 +30,8 @@ use super::request::RequestId;
 use super::responder::{Responder, ResponseSink};
 use super::response::Response;
 use super::scheduler::{PollPermits, Task};
+use super::slots::{NotAdmitted, SlotLimits, Slots};
+use super::stage::StageName;
 use crate::metrics::METRICS;
 
 /// How often deadlines are checked, which is how late a time-out may be.
@@ -50,7 +52,8 @@ pub struct Server {
     /// Header lines of every response, each with its CRLF.
     common: String,
     listener: Listener,
-    table: Arc<ConnectionTable>,
+    slots: Arc<Slots>,
+    table: ConnectionTable,
     budget: Arc<MemoryBudget>,
     /// Every response closes its connection.
     stopping: AtomicBool,
@@ -70,7 +73,7 @@ impl Server {
     ) -> io::Result<Arc<Server>> {
         let poller = Poller::new()?;
         let listener = Listener::new(listener, &poller)?;
-        let table = ConnectionTable::new(TableLimits {
+        let slots = Slots::new(SlotLimits {
             connections: limits.max_connections,
             overflow: OVERFLOW_SLOTS,
             per_client: limits.max_connections_per_client,
@@ -86,7 +89,8 @@ impl Server {
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
             listener,
-            table,
+            table: ConnectionTable::new(Arc::clone(&slots)),
+            slots,
             budget: MemoryBudget::new(MAX_BUFFERED_BYTES),
             stopping: AtomicBool::new(false),
             close_idle_at: OnceLock::new(),
@@ -129,7 +133,7 @@ impl Server {
         self.announce_stop();
         self.listener.close(|socket, peer| self.admit(socket, peer));
         let _ = self.close_idle_at.set(Instant::now() + IDLE_AFTER_CLOSE);
-        self.table.when_empty(Box::new(on_empty));
+        self.slots.when_empty(Box::new(on_empty));
     }
 
     /// Wakes a worker to run what is queued.
@@ -187,12 +191,7 @@ impl Server {
                 let sink = Arc::clone(self) as Arc<dyn ResponseSink>;
                 self.handler.respond(*request, Responder::new(sink, connection, access));
             }
-            Next::Refuse(refusal, head) => {
-                let access = self.access(head.as_deref(), connection.peer());
-                let response = self.handler.refuse(refusal, head.as_deref());
-                debug!(request_id = access.id.as_str(); "refused: {refusal:?}");
-                self.finish(connection, response, &access);
-            }
+            Next::Refuse(error, head) => self.refuse(connection, error, head.as_deref()),
             Next::Wait(interest) => self.park(connection, interest),
             Next::Gone => {}
         }
@@ -201,7 +200,7 @@ impl Server {
     fn park(&self, mut connection: Box<Connection>, interest: Interest) {
         while !connection.reserve_memory() {
             // Unless it has the highest score itself.
-            if !self.evict_heaviest(connection.memory_score(Instant::now())) {
+            if !self.table.evict_heaviest(connection.memory_score(Instant::now())) {
                 debug!("a connection to {} is closed: it holds too much memory", connection.peer());
                 connection.set_close_reason(CloseReason::Memory);
                 return;
@@ -210,29 +209,13 @@ impl Server {
         // Armed and stored under one lock, so that the event finds the connection.
         let mut entry = self.table.entry(connection.index());
         let missed_event = std::mem::take(&mut entry.missed_event);
-        if connection.is_idle() && self.close_idle_at.get().is_some_and(|at| Instant::now() >= *at) {
+        if connection.stage().is_idle() && self.close_idle_at.get().is_some_and(|at| Instant::now() >= *at) {
             connection.set_close_reason(CloseReason::Shutdown);
             // Dropping it frees the slot, which another thread may take at once.
             drop(entry);
         } else if connection.park(interest, missed_event, &self.limits).is_ok() {
             entry.connection = Some(connection);
         }
-    }
-
-    /// Closes the connection at rest with the highest memory score, if that is above `than`.
-    fn evict_heaviest(&self, than: u128) -> bool {
-        let now = Instant::now();
-        let scores = self.table.entries().enumerate().map(|(index, entry)| {
-            (entry.connection.as_ref().map_or(0, |connection| connection.memory_score(now)), index)
-        });
-        let Some((_, heaviest)) = scores.max().filter(|(score, _)| *score > than) else { return false };
-        let is_heavier = |connection: &mut Box<Connection>| connection.memory_score(now) > than;
-        let taken = self.table.entry(heaviest).connection.take_if(is_heavier);
-        if let Some(mut connection) = taken {
-            connection.set_close_reason(CloseReason::Memory);
-            debug!("a connection to {} is closed: it holds too much memory for too long", connection.peer());
-        }
-        true
     }
 
     fn admit(&self, socket: TcpStream, peer: SocketAddr) {
@@ -246,7 +229,7 @@ impl Server {
                     NotAdmitted::Full => "full",
                 };
                 METRICS.connections_refused.with_label_values(&[reason]).inc();
-                (self.table.admit_overflow(), true)
+                (self.slots.admit_overflow(), true)
             }
         };
         let Some(slot) = slot else { return };
@@ -257,8 +240,7 @@ impl Server {
         let mut connection = Box::new(Connection::new(socket, client, slot, self.budget.reservation(), &self.limits));
         if refused {
             connection.abandon(CloseReason::Answered);
-            let response = self.handler.refuse(RequestError::Overloaded, None);
-            self.finish(connection, response, &self.access(None, client));
+            self.refuse(connection, RequestError::Overloaded, None);
         } else {
             self.park(connection, Interest::Read);
         }
@@ -282,9 +264,9 @@ impl Server {
         let mut stages = [0; StageName::ALL.len()];
         for mut entry in self.table.entries() {
             let Some(connection) = &mut entry.connection else { continue };
-            stages[connection.stage() as usize] += 1;
+            stages[connection.stage().name() as usize] += 1;
             match connection.expired(now, &self.limits) {
-                None if close_idle && connection.is_idle() => {
+                None if close_idle && connection.stage().is_idle() => {
                     // A worker checks once more whether a request has arrived, and then closes it.
                     let _ = connection.arm(Interest::Write);
                 }
@@ -298,8 +280,7 @@ impl Server {
                     let Some(mut connection) = entry.connection.take() else { continue };
                     drop(entry);
                     connection.abandon(CloseReason::RequestTimeout);
-                    let access = self.access(None, connection.peer());
-                    self.finish(connection, self.handler.refuse(RequestError::TimedOut, None), &access);
+                    self.refuse(connection, RequestError::TimedOut, None);
                 }
             }
         }
@@ -310,7 +291,14 @@ impl Server {
         let set = |state: &str, count: usize| METRICS.connections.with_label_values(&[state]).set(count as i64);
         StageName::ALL.iter().zip(stages).for_each(|(stage, count)| set(stage.as_str(), *count));
         // The others are with a handler, or a worker has them for a moment.
-        set("handling", self.table.len().saturating_sub(stages.iter().sum()));
+        set("handling", self.slots.len().saturating_sub(stages.iter().sum()));
+    }
+
+    fn refuse(&self, connection: Box<Connection>, error: RequestError, head: Option<&Head>) {
+        let access = self.access(head, connection.peer());
+        let response = self.handler.refuse(error, head, &access.id);
+        debug!(request_id = access.id.as_str(); "refused: {error:?}");
+        self.finish(connection, response, &access);
     }
 
     fn access(&self, head: Option<&Head>, peer: IpAddr) -> AccessRecord {
@@ -330,8 +318,8 @@ impl ResponseSink for Server {
         }
     }
 
-    fn handler_dropped(&self) -> Response {
-        self.handler.refuse(RequestError::HandlerDropped, None)
+    fn handler_dropped(&self, id: &RequestId) -> Response {
+        self.handler.refuse(RequestError::HandlerDropped, None, id)
     }
 }
 

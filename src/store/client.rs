@@ -112,6 +112,18 @@ impl Database {
         self.pool.maintain();
     }
 
+    /// Whether texts must be read back after an insert.
+    pub(super) fn reads_back(&self) -> bool {
+        self.read_back.load(Ordering::Relaxed)
+    }
+
+    /// Has texts read back after each insert from now on, for this `reason`.
+    pub(super) fn read_back_from_now(&self, reason: &str) {
+        if !self.read_back.swap(true, Ordering::Relaxed) {
+            warn!("messages are read back after they were stored: {reason}");
+        }
+    }
+
     /// How long the server may go on with a statement that was given up.
     fn abandoned_limit(&self) -> Duration {
         // Its own limit counts from the start of the statement, and lock waits are shorter.
@@ -150,16 +162,9 @@ impl Client {
         self.database.pool.close_idle();
     }
 
-    /// Whether texts must be read back after an insert.
-    pub(super) fn reads_back(&self) -> bool {
-        self.database.read_back.load(Ordering::Relaxed)
-    }
-
-    /// Has texts read back after each insert from now on, for this `reason`.
-    pub(super) fn read_back_from_now(&self, reason: &str) {
-        if !self.database.read_back.swap(true, Ordering::Relaxed) {
-            warn!("messages are read back after they were stored: {reason}");
-        }
+    /// The database of this client.
+    pub(super) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Runs `statements`, again where that is safe and may succeed: they must mean the same when they run twice. Their

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
-use mysql::{Conn, Opts, OptsBuilder, Params, Row, SslOpts};
+use mysql::{ClientIdentity, Conn, DriverError, Opts, OptsBuilder, Params, Row, SslOpts};
 
 use super::session::{self, ServerInfo, SessionError, SessionLimits};
 use super::socket;
 use crate::metrics::METRICS;
 
 /// The account of this service at the database.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Account {
     /// User name.
     pub user: String,
@@ -30,20 +30,36 @@ pub struct Account {
     pub database: String,
     /// How the connection is encrypted.
     pub encryption: Encryption,
+    /// What the client shows to the server.
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 /// See [`Account::reload_password`].
 pub type ReloadPassword = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// How a connection to the database is encrypted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Encryption {
     /// Not encrypted.
+    #[default]
     Disabled,
+    /// Encrypted if the server offers it; the certificate is not checked.
+    Preferred,
     /// Encrypted; the certificate is not checked.
     Required,
-    /// Encrypted; certificate and host name are checked against the built-in roots and this file, if there is one.
-    Verify(Option<PathBuf>),
+    /// Encrypted; the certificate is checked against this authority and the built-in ones, the host name is not.
+    VerifyCa(PathBuf),
+    /// Encrypted; certificate and host name are checked against the built-in authorities and this one, if there is one.
+    VerifyIdentity(Option<PathBuf>),
+}
+
+/// A client's certificate and its key, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, with its chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// A connection that is ready for statements.
@@ -113,27 +129,40 @@ impl Account {
             .tcp_keepalive_time_ms(Some(millis(KEEPALIVE)))
             .tcp_user_timeout_ms(Some(millis(USER_TIMEOUT)))
             .max_allowed_packet(Some(MAX_PACKET));
-        let mut conn = Conn::new(self.encrypted(options, name, address))?;
+        let mut conn = match Conn::new(self.encrypted(options.clone(), name, address)) {
+            Err(mysql::Error::DriverError(DriverError::TlsNotSupported))
+                if self.encryption == Encryption::Preferred =>
+            {
+                Conn::new(options.ip_or_hostname(Some(literal(address.ip()))))?
+            }
+            result => result?,
+        };
         let info = session::set_up(&mut conn, limits)?;
         Ok((conn, info))
     }
 
     fn encrypted(&self, options: OptsBuilder, name: &str, address: SocketAddr) -> Opts {
+        let identity = self.client_certificate.clone().map(|files| ClientIdentity::new(files.cert, files.key));
+        let ssl = SslOpts::default().with_client_identity(identity);
         match &self.encryption {
             Encryption::Disabled => options.ip_or_hostname(Some(literal(address.ip()))),
-            Encryption::Required => {
-                let any = SslOpts::default().with_danger_accept_invalid_certs(true);
+            Encryption::Preferred | Encryption::Required => {
+                let any = ssl.with_danger_accept_invalid_certs(true);
                 options.ip_or_hostname(Some(literal(address.ip()))).ssl_opts(any)
+            }
+            Encryption::VerifyCa(ca) => {
+                let unnamed = ssl.with_root_cert_path(Some(ca.clone())).with_danger_skip_domain_validation(true);
+                options.ip_or_hostname(Some(literal(address.ip()))).ssl_opts(unnamed)
             }
             // The crate checks the certificate against the host that it connects to, so it needs the name and resolves it
             // once more. By itself it tries the first address alone; bound to a family it tries all addresses of it.
-            Encryption::Verify(ca) => {
+            Encryption::VerifyIdentity(ca) => {
                 let any = match address.ip() {
                     IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                     IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
                 };
                 let host = name.parse().map_or_else(|_| name.to_owned(), literal);
-                let checked = SslOpts::default().with_root_cert_path(ca.clone());
+                let checked = ssl.with_root_cert_path(ca.clone());
                 options.ip_or_hostname(Some(host)).bind_address(Some(SocketAddr::new(any, 0))).ssl_opts(checked)
             }
         }
@@ -251,8 +280,10 @@ impl Encryption {
     pub fn describe(&self) -> &'static str {
         match self {
             Encryption::Disabled => "off",
+            Encryption::Preferred => "on where the server offers it; the certificate is not checked",
             Encryption::Required => "on; the certificate is not checked",
-            Encryption::Verify(_) => "on; certificate and host name are checked",
+            Encryption::VerifyCa(_) => "on; the certificate is checked, the host name is not",
+            Encryption::VerifyIdentity(_) => "on; certificate and host name are checked",
         }
     }
 }

@@ -7,6 +7,7 @@ use super::client::Client;
 use super::connection::Statement;
 use super::error::Error;
 use super::messages::read;
+use super::migration::Step;
 use super::schema::{SchemaState, Table};
 use super::version::Version;
 use super::write_block::WriteBlock;
@@ -32,6 +33,11 @@ impl Client {
     /// The description of the table.
     pub fn table(&mut self) -> Result<Table, Error> {
         self.run(|connection, _| Table::describe(connection))
+    }
+
+    /// Whether the table has triggers, as far as this user may see them.
+    pub(super) fn has_triggers(&mut self) -> Result<bool, Error> {
+        self.run(|connection, _| Table::has_triggers(connection))
     }
 
     /// The setting `innodb_flush_log_at_trx_commit`.
@@ -62,12 +68,11 @@ impl Client {
             Ok((None, Some(Table::describe(connection)?)))
         })?;
         let Some(table) = table else { return Ok(block) };
-        if table.has_triggers {
-            self.read_back_from_now("the table has triggers, which may change a text");
-        }
         let reason = match table.state(take_over) {
-            SchemaState::Current if table.is_out_of_ids() => return Ok(Some(WriteBlock::NoIdsLeft)),
-            SchemaState::Current => None,
+            SchemaState::Current | SchemaState::Needs(Step::WidenId { .. }) if table.is_out_of_ids() => {
+                return Ok(Some(WriteBlock::NoIdsLeft));
+            }
+            SchemaState::Current | SchemaState::Needs(Step::WidenId { .. }) => None,
             SchemaState::Missing => Some("the table messages does not exist".to_owned()),
             SchemaState::Incompatible(reason) => Some(reason),
             SchemaState::Needs(_) => {

@@ -112,7 +112,7 @@ impl Client {
     }
 
     fn insert_batch(&mut self, rows: &[NewRow<'_>]) -> Result<Vec<Outcome>, Error> {
-        let reads_back = self.reads_back();
+        let reads_back = self.database().reads_back();
         let mut altered = false;
         let outcomes = self.run(|connection, outcome_unknown| {
             let batch = Batch { rows, outcome_unknown, reads_back };
@@ -121,7 +121,7 @@ impl Client {
             Ok(outcomes)
         });
         if altered {
-            self.read_back_from_now("the database has changed a text; is there a trigger?");
+            self.database().read_back_from_now("the database has changed a text; is there a trigger?");
         }
         outcomes
     }

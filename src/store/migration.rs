@@ -3,6 +3,7 @@
 //! Each step is chosen by a description of the table, so several replicas may do this at the same time, and an interrupted
 //! migration goes on where it stopped. No statement here has a time limit, and none runs when the shape is current.
 
+use log::warn;
 use mysql::prelude::Queryable;
 
 use super::client::{Database, failure};
@@ -58,12 +59,27 @@ pub(super) fn migrate(database: &Database, take_over: bool, report: impl Fn(&'st
             }
             SchemaState::Needs(step) => {
                 report(step.describe());
-                run(&mut connection, &step.statements()).map_err(|error| failure(&error))?;
+                match run(&mut connection, &step.statements()) {
+                    Ok(()) => {}
+                    Err(mysql::Error::MySqlError(error)) if is_prevented_by_foreign_key(&step, error.code) => {
+                        warn!(
+                            "the ids stay narrow: {}; drop the foreign key, restart, and add it again",
+                            error.message
+                        );
+                        return Ok(());
+                    }
+                    Err(error) => return Err(failure(&error)),
+                }
             }
         }
     }
     let reason = "the table messages still needs changes after many steps; is another program altering it?";
     Err(Error::Refused(reason.to_owned()))
+}
+
+/// Foreign keys of other tables keep the type of the ids; the table can be used all the same.
+fn is_prevented_by_foreign_key(step: &Step, code: u16) -> bool {
+    matches!(step, Step::WidenId { .. }) && matches!(code, 1025 | 1832 | 1833 | 1834 | 3780)
 }
 
 impl SchemaState {

@@ -8,6 +8,7 @@
 pub mod client;
 mod connect_error;
 pub mod connection;
+mod create_table;
 pub mod error;
 mod error_class;
 mod health;
@@ -24,7 +25,7 @@ pub mod version;
 pub mod write_block;
 
 pub use client::{Client, Database, Timeouts};
-pub use connection::{Account, Encryption};
+pub use connection::{Account, ClientCertificate, Encryption};
 pub use error::{ConnectError, Error};
 pub use insert::{NewRow, Outcome};
 pub use servers::{Host, Servers};

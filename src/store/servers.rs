@@ -321,8 +321,7 @@ mod tests {
     fn servers(hosts: &[&str]) -> Servers {
         let hosts = hosts.iter().map(|name| Host { name: (*name).to_owned(), port: 3306 }).collect();
         let encryption = crate::store::Encryption::Disabled;
-        let account =
-            Account { user: "u".into(), password: None, reload_password: None, database: "d".into(), encryption };
+        let account = Account { user: "u".into(), database: "d".into(), encryption, ..Account::default() };
         Servers::new(hosts, account, 1)
     }
 

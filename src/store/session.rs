@@ -117,14 +117,10 @@ fn set_statement(mariadb: bool, limits: Option<SessionLimits>) -> String {
     // An acknowledged message must be committed and unique, whatever the server's defaults are.
     let mut sql = format!(
         "SET NAMES utf8mb4, SESSION autocommit = 1, time_zone = '+00:00', sql_mode = '{SQL_MODE}', unique_checks = 1, \
-         foreign_key_checks = 1, max_error_count = 1024"
+         foreign_key_checks = 1, sql_quote_show_create = 1, max_error_count = 1024"
     );
     let isolation = if mariadb { "tx_isolation" } else { "transaction_isolation" };
     sql.push_str(&format!(", {isolation} = 'REPEATABLE-READ'"));
-    if !mariadb {
-        // Otherwise the table's next id is up to a day old.
-        sql.push_str(", information_schema_stats_expiry = 0");
-    }
     match limits {
         Some(SessionLimits { lock_wait, statement }) => {
             sql.push_str(&format!(", innodb_lock_wait_timeout = {lock_wait}, lock_wait_timeout = {lock_wait}"));

@@ -119,9 +119,11 @@ impl Supervisor {
                 self.lifecycle.set_waiting_for(Reason { text: step, label: "migrating" });
             })?;
         }
-        table.warnings().iter().for_each(|warning| warn!("{warning}"));
+        if self.client()?.has_triggers()? {
+            self.database.read_back_from_now("the table has triggers, which may change a text");
+        }
         let database = self.database.servers().database();
-        info!("database ready after {} ms: {database} on {server}, {}", start.elapsed().as_millis(), version.text);
+        info!("database open after {} ms: {database} on {server}, {}", start.elapsed().as_millis(), version.text);
         Ok(())
     }
 

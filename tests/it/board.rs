@@ -1,7 +1,10 @@
 //! What the contract says of routes, answers, messages and errors.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::support::client::{form_value, request};
-use crate::support::{Board, Connection};
+use crate::support::{Answer, Board, Connection, eventually};
 
 /// Text that breaks those who do not take it as it is.
 const HOSTILE: [&str; 12] = [
@@ -66,14 +69,16 @@ fn a_message_is_trimmed_and_limited_at_and_above_the_limit() {
 fn a_form_is_for_browsers_and_for_programs() {
     let board = Board::start();
     let answer = board.service.submit("from a browser", &[HTML]);
-    assert_eq!((answer.status, answer.header("Location")), (303, Some("/")));
+    let id = board.get("/messages?limit=1").json()["messages"][0]["id"].as_u64().unwrap();
+    assert_eq!((answer.status, answer.header("Location")), (303, Some(&*format!("./#m{id}"))));
+    assert_eq!((answer.header("Cache-Control"), answer.header("Vary")), (Some("no-store"), Some("Accept")));
     let answer = board.submit("from curl");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json(), serde_json::json!({ "id": answer.id(), "message": "from curl" }));
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let answer = board.service.ask("POST", "/messages", &[form], b"message=from+another+form");
     assert_eq!(answer.status, 201);
-    assert_eq!(answer.header("Location"), Some(&*format!("/messages/{}", answer.id())));
+    assert_eq!(answer.header("Location"), Some(&*format!("./messages/{}", answer.id())));
     assert_eq!(board.get("/messages").messages(), ["from another form", "from curl", "from a browser"]);
 }
 
@@ -84,7 +89,7 @@ fn a_browser_gets_its_form_back_with_the_problem_the_text_and_the_key() {
     let answer = board.service.ask("POST", "/submit", &[form, HTML], b"new_message=%3Ctoo+long%3E&key=my-key");
     assert_eq!(answer.status, 400);
     let page = answer.text();
-    assert!(page.contains("A message has at most 5 characters."), "{page}");
+    assert!(page.contains("The message has 10 characters; the limit is 5. Shorten it by 5."), "{page}");
     assert!(page.contains("\n&lt;too long&gt;</textarea>") && page.contains("value=\"my-key\""), "{page}");
     let missing = board.service.ask("POST", "/submit", &[form, HTML], b"");
     assert_eq!(missing.status, 400);
@@ -102,7 +107,7 @@ fn lists_continue_in_both_directions_without_gaps_or_repeats() {
         while let Some(path) = next {
             let list = board.get(&path);
             found.extend(list.messages());
-            next = list.json()["next"].as_str().map(str::to_owned);
+            next = list.json()["next"].as_str().map(|next| next.strip_prefix('.').unwrap().to_owned());
         }
         found
     };
@@ -138,7 +143,7 @@ fn pages_lead_to_older_pages() {
         seen += page.text().matches("<li id=").count();
         path = page
             .text()
-            .split_once("href=\"/?before=")
+            .split_once("href=\"./?before=")
             .map(|(_, r)| format!("/?before={}", r.split('"').next().unwrap()));
     }
     assert_eq!((pages, seen), (3, 101));
@@ -186,13 +191,26 @@ fn times_are_the_databases_in_utc_also_past_2038_and_none_for_old_rows() {
 
 #[test]
 fn editing_needs_the_token() {
-    let board = Board::with(&[("ADMIN_TOKEN", "s3cret")]);
-    let token = ("Authorization", "Bearer s3cret");
+    let board = Board::with(&[("ADMIN_TOKEN", "s3cret-of-an-admin"), ("TRUSTED_PROXIES", "127.0.0.1")]);
+    let token = ("Authorization", "Bearer s3cret-of-an-admin");
     let id = board.submit("first").id();
     let path = format!("/messages/{id}");
-    for wrong in ["", "Bearer", "Bearer ", "Bearer wrong", "Bearer s3cre", "Bearer s3cret2", "Basic s3cret", "s3cret"] {
+    let mut clients = 0;
+    for wrong in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Bearer s3cre",
+        "Bearer s3cret-of-an-admin2",
+        "Basic s3cret-of-an-admin",
+        "s3cret-of-an-admin",
+    ] {
         for method in ["PUT", "DELETE"] {
-            let answer = board.service.ask(method, &path, &[("Authorization", wrong)], b"");
+            clients += 1;
+            let client = format!("192.0.2.{clients}");
+            let headers = [("Authorization", wrong), ("X-Forwarded-For", &client)];
+            let answer = board.service.ask(method, &path, &headers, b"");
             assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"), "{method} {wrong:?}");
             assert_eq!(answer.header("WWW-Authenticate"), Some("Bearer"));
         }
@@ -205,10 +223,40 @@ fn editing_needs_the_token() {
     assert_eq!(board.service.json("PUT", "/messages/999", &[token], "x").status, 404);
     assert!(board.get("/").text().contains("edited "));
 
-    let deleted = board.service.ask("DELETE", &path, &[("authorization", "bearer s3cret")], b"");
+    let deleted = board.service.ask("DELETE", &path, &[("authorization", "bearer s3cret-of-an-admin")], b"");
     assert_eq!((deleted.status, deleted.header("Content-Length")), (204, None));
     assert_eq!(board.service.ask("DELETE", &path, &[token], b"").status, 404);
     assert_eq!(board.get(&path).status, 404);
+}
+
+#[test]
+fn wrong_tokens_are_slowed_down_for_their_client_alone_and_logged() {
+    let settings = [("ADMIN_TOKEN", "s3cret-of-an-admin"), ("TRUSTED_PROXIES", "127.0.0.1")];
+    let board = Board::with(&settings);
+    let remove = |client: &str, token: &str| {
+        let start = Instant::now();
+        let headers = [("X-Forwarded-For", client), ("Authorization", token)];
+        let status = board.service.ask("DELETE", "/messages/99", &headers, b"").status;
+        (status, start.elapsed())
+    };
+    assert_eq!(remove("192.0.2.1", "Bearer wrong").0, 401);
+    // More of them at once than there are workers, which must stay free for others.
+    thread::scope(|scope| {
+        let guesses: Vec<_> = (0..32).map(|_| scope.spawn(|| remove("192.0.2.1", "Bearer wrong"))).collect();
+        let (status, took) = remove("192.0.2.2", "Bearer wrong");
+        assert!(status == 401 && took < Duration::from_millis(900), "{took:?}");
+        let (status, took) = remove("192.0.2.1", "Bearer s3cret-of-an-admin");
+        assert!(status == 404 && took < Duration::from_millis(900), "{took:?}");
+        assert!(guesses.iter().all(|guess| !guess.is_finished()), "they are still waiting");
+        for guess in guesses {
+            let (status, took) = guess.join().unwrap();
+            assert!(status == 401 && took >= Duration::from_millis(900), "{took:?}");
+        }
+    });
+    let logged = || board.service.log().matches("wrong admin token").count();
+    eventually("the wrong token is logged", || logged() > 0);
+    assert!(board.service.log().contains("client=192.0.2.1"), "{}", board.service.log());
+    assert_eq!(logged(), 1, "once a minute");
 }
 
 #[test]
@@ -223,7 +271,7 @@ fn without_a_token_set_up_editing_is_off() {
 
 #[test]
 fn writes_from_other_sites_are_refused() {
-    let board = Board::with(&[("ADMIN_TOKEN", "t"), ("TRUSTED_PROXIES", "127.0.0.0/8, ::1")]);
+    let board = Board::with(&[("ADMIN_TOKEN", "token-of-an-admin"), ("TRUSTED_PROXIES", "127.0.0.0/8, ::1")]);
     let submit = |headers: &[(&str, &str)]| board.service.submit("x", headers).status;
     assert_eq!(submit(&[("Sec-Fetch-Site", "same-origin")]), 200);
     assert_eq!(submit(&[("Sec-Fetch-Site", "cross-site")]), 403);
@@ -232,12 +280,53 @@ fn writes_from_other_sites_are_refused() {
     assert_eq!(submit(&[("Origin", "http://evil.test")]), 403);
     assert_eq!(submit(&[("Origin", "https://public.test"), ("X-Forwarded-Host", "public.test")]), 200);
     for (method, path) in [("POST", "/messages"), ("PUT", "/messages/1"), ("DELETE", "/messages/1")] {
-        let headers = [("Sec-Fetch-Site", "cross-site"), ("Authorization", "Bearer t"), JSON];
+        let headers = [("Sec-Fetch-Site", "cross-site"), ("Authorization", "Bearer token-of-an-admin"), JSON];
         let answer = board.service.ask(method, path, &headers, br#"{"message":"x"}"#);
         assert_eq!((answer.status, answer.code().as_str()), (403, "cross_site"), "{method}");
     }
     let page = board.service.submit("planted text", &[("Sec-Fetch-Site", "cross-site"), HTML]);
     assert!(page.status == 403 && !page.text().contains("planted text"), "it is not put before a person to be sent");
+}
+
+#[test]
+fn with_a_public_url_being_equal_to_the_host_is_not_enough() {
+    let board = Board::with(&[("PUBLIC_URL", "https://board.example.org/board/, http://second.example:8080")]);
+    // DNS rebinding: the browser shows a page of evil.test whose name now leads to this machine.
+    let rebound = |origin: &str, more: &[(&str, &str)]| {
+        let host = origin.split_once("://").unwrap().1;
+        let body = "new_message=x";
+        let mut head = format!("POST /submit HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n");
+        more.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        head.push_str("Content-Type: application/x-www-form-urlencoded\r\n");
+        let mut connection = board.service.connect();
+        connection.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+        connection.answer()
+    };
+    let refused = rebound("http://evil.test", &[("Sec-Fetch-Site", "same-origin")]);
+    assert_eq!((refused.status, refused.code().as_str()), (403, "cross_site"));
+    for part in ["http://evil.test", "Host evil.test", "PUBLIC_URL", "https://board.example.org"] {
+        assert!(refused.text().contains(part), "{part} in {}", refused.text());
+    }
+    for origin in ["https://board.example.org", "http://second.example:8080"] {
+        assert_eq!(rebound(origin, &[]).status, 200, "{origin}");
+    }
+    assert_eq!(board.submit("from curl").status, 200);
+}
+
+#[test]
+fn a_cross_site_refusal_is_explained_in_answer_page_and_log() {
+    let board = Board::start();
+    let origin = ("Origin", "http://board.lan");
+    let explained = ["http://board.lan", "board.test", "PUBLIC_URL=http://board.lan"];
+    let (answer, page) = (board.service.submit("x", &[origin]), board.service.submit("x", &[origin, HTML]));
+    for text in [answer.text(), page.text()] {
+        assert!(explained.iter().all(|part| text.contains(part)), "{text}");
+    }
+    let logged = || board.service.log().matches("cross-site write refused").count();
+    eventually("the refusal is logged", || logged() > 0);
+    let line = board.service.log().lines().find(|line| line.contains("cross-site write refused")).unwrap().to_owned();
+    assert!(line.contains("INFO") && explained.iter().all(|part| line.contains(part)), "{line}");
+    assert_eq!(logged(), 1, "once a minute");
 }
 
 #[test]
@@ -284,7 +373,8 @@ fn pages_load_nothing_from_elsewhere_and_allow_nothing_inline() {
             && !text.contains(" style=")
             && !text.contains(" onclick")
     );
-    let assets: Vec<&str> = text.split('"').filter(|part| part.starts_with("/assets/")).collect();
+    let assets: Vec<&str> =
+        text.split('"').filter_map(|part| part.strip_prefix('.')).filter(|path| path.starts_with("/assets/")).collect();
     assert_eq!(assets.len(), 3);
     for path in assets {
         let asset = board.get(path);
@@ -331,9 +421,9 @@ fn errors_are_json_for_programs_and_a_page_for_people() {
     ] {
         let answer = board.service.ask(method, path, &[], b"");
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path}");
-        assert_eq!(answer.header("Content-Type"), Some("application/json"));
+        assert_problem(&answer);
         let page = board.service.ask(method, path, &[HTML], b"");
-        assert_eq!(page.status, status, "{method} {path}");
+        assert_eq!((page.status, page.header("Vary")), (status, Some("Accept")), "{method} {path}");
         assert!(page.text().starts_with("<!doctype html>"), "{method} {path}");
     }
     let answer = board.service.ask("PATCH", "/messages/1", &[], b"");
@@ -347,8 +437,63 @@ fn errors_are_json_for_programs_and_a_page_for_people() {
         let answer = board.service.ask("POST", "/messages", &[JSON], body);
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{body:?}");
     }
-    let answer = board.service.ask("POST", "/submit", &[("Content-Type", "multipart/form-data")], b"x");
+    let answer = board.service.ask("POST", "/submit", &[("Content-Type", "text/html")], b"x");
     assert_eq!((answer.status, answer.code().as_str()), (415, "unsupported_media_type"));
+}
+
+/// An error as RFC 9457 has it, with a code for programs and the id of the request.
+#[track_caller]
+fn assert_problem(answer: &Answer) {
+    assert_eq!(answer.header("Content-Type"), Some("application/problem+json"));
+    assert_eq!((answer.header("Vary"), answer.header("Cache-Control")), (Some("Accept"), Some("no-store")));
+    let problem = answer.json();
+    let members: Vec<&String> = problem.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["code", "detail", "request_id", "status", "title", "type"], "{problem}");
+    assert_eq!((&problem["type"], &problem["status"]), (&"about:blank".into(), &answer.status.into()));
+    assert_eq!(problem["request_id"].as_str(), answer.header("X-Request-Id"));
+    assert!(["title", "detail"].iter().all(|member| !problem[member].as_str().unwrap().is_empty()), "{problem}");
+}
+
+#[test]
+fn a_problem_names_its_request_wherever_it_comes_from() {
+    let board = Board::start();
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let id = ("X-Request-Id", "mine-1");
+    let key = ("Idempotency-Key", "k");
+    board.service.submit("first", &[key]);
+    for answer in [
+        board.service.ask("GET", "/messages/99", &[id], b""),
+        board.service.submit("second", &[key, id]),
+        board.service.ask("POST", "/submit", &[form, id], b"new_message="),
+        board.service.ask("POST", "/submit", &[form, id, ("Content-Length", "99999999")], b""),
+    ] {
+        assert_problem(&answer);
+        assert_eq!(answer.json()["request_id"], "mine-1", "{}", answer.text());
+    }
+    let mut connection = board.service.connect();
+    connection.send("no request\r\n\r\n");
+    assert_problem(&connection.answer());
+}
+
+#[test]
+fn counters_start_at_zero_and_count_messages_replays_and_refusals() {
+    let board = Board::with(&[("RATE_LIMIT", "3"), ("MAX_MESSAGE_CHARS", "100")]);
+    let metric = |name: &str| {
+        let metrics = board.get("/metrics");
+        let value =
+            metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok());
+        value.unwrap_or_else(|| panic!("{name} in {}", metrics.text()))
+    };
+    let [stored, replays] = ["twotier_messages_stored_total", "twotier_messages_replayed_total"];
+    let submits = r#"twotier_http_requests_total{method="POST",route="/submit",status="200"}"#;
+    let limited = "twotier_rate_limited_total";
+    assert_eq!([stored, replays, limited, submits].map(metric), [0; 4]);
+    for (text, status) in [("a", 200), ("b", 200), ("a", 200), ("c", 429)] {
+        assert_eq!(board.service.submit(text, &[("Idempotency-Key", text)]).status, status, "{text}");
+    }
+    assert_eq!([stored, replays, limited, submits].map(metric), [2, 1, 1, 3]);
+    let limits = ["twotier_rate_limit_submits_per_minute", "twotier_message_characters_limit"];
+    assert_eq!(limits.map(metric), [3, 100]);
 }
 
 #[test]

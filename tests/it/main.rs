@@ -23,6 +23,7 @@ mod outage;
 mod process;
 mod properties;
 mod protocol;
+mod settings;
 mod soak;
 mod stop;
 mod support;

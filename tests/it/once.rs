@@ -43,6 +43,63 @@ fn a_key_belongs_to_its_message() {
 }
 
 #[test]
+fn a_form_that_is_edited_after_back_is_a_message_of_its_own_once_for_each_text() {
+    let board = Board::start();
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let html = ("Accept", "text/html");
+    let send = |text: &str| {
+        let body = format!("new_message={text}&key=the-forms-key");
+        board.service.ask("POST", "/submit", &[form, html], body.as_bytes())
+    };
+    for text in ["first", "second", "first", "third", "second", "third"] {
+        let answer = send(text);
+        assert_eq!(answer.status, 303, "{text}: {}", answer.text());
+    }
+    assert_eq!(board.get("/messages").messages(), ["third", "second", "first"]);
+    let replay = send("second");
+    assert_eq!(replay.header("Idempotency-Replayed"), Some("true"));
+    // A program that gives a key by the header means that message and no other.
+    let header = [("Idempotency-Key", "the-forms-key")];
+    assert_eq!(board.service.submit("fourth", &header).code(), "key_reused");
+    assert_eq!(board.service.json("POST", "/messages", &header, "fourth").code(), "key_reused");
+}
+
+#[test]
+fn edited_forms_and_replays_that_share_a_batch_are_stored_once_each() {
+    let board = Board::start();
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let send = |service: &Service, text: &str| {
+        let body = format!("new_message={text}&key=k");
+        service.ask("POST", "/submit", &[form], body.as_bytes())
+    };
+    let texts = ["a", "b", "a", "c", "b", "api", "a", "c"];
+    let answers = in_one_batch(
+        &board,
+        texts
+            .map(|text| {
+                move |service: &Service| match text {
+                    "api" => (text, keyed(service, text, "k")),
+                    text => (text, send(service, text)),
+                }
+            })
+            .into(),
+    );
+    let mut ids = std::collections::HashMap::new();
+    for (text, answer) in answers {
+        match text {
+            "api" => assert_eq!((answer.status, answer.code().as_str()), (422, "key_reused")),
+            text => {
+                assert_eq!((answer.status, answer.json()["message"].as_str()), (200, Some(text)));
+                assert_eq!(*ids.entry(text).or_insert(answer.id()), answer.id(), "{text}");
+            }
+        }
+    }
+    for text in ["a", "b", "c"] {
+        assert_eq!(board.schema.copies(text), 1, "{text}");
+    }
+}
+
+#[test]
 fn malformed_keys_are_refused() {
     let board = Board::start();
     for key in ["a b", "é", &"k".repeat(65)] {
@@ -60,8 +117,8 @@ fn malformed_keys_are_refused() {
 
 #[test]
 fn a_replay_after_an_edit_answers_the_stored_message_and_after_a_delete_the_key_is_free() {
-    let board = Board::with(&[("ADMIN_TOKEN", "t")]);
-    let token = ("Authorization", "Bearer t");
+    let board = Board::with(&[("ADMIN_TOKEN", "token-of-an-admin")]);
+    let token = ("Authorization", "Bearer token-of-an-admin");
     let first = keyed(&board.service, "before", "k");
     let path = format!("/messages/{}", first.id());
     board.service.json("PUT", &path, &[token], "after");

@@ -9,7 +9,7 @@ use twotier::board::input::{self, MAX_LIMIT, Start};
 use twotier::config::{Config, Environment, SETTINGS};
 use twotier::idempotency_key::{IdempotencyKey, MAX_KEY};
 use twotier::message::{InvalidMessage, Message, NewMessage};
-use twotier::page::{FormValues, Pages};
+use twotier::page::{Depth, FormValues, Pages};
 
 use crate::support::Board;
 use crate::support::client::request;
@@ -53,8 +53,10 @@ proptest! {
                 let again = NewMessage::parse(&format!("{space}\n{text}\n{space}"), MAX_CHARS);
                 prop_assert_eq!(again, Ok(message));
             }
-            Err(InvalidMessage::Empty) => prop_assert!(raw.chars().all(char::is_whitespace)),
-            Err(InvalidMessage::TooLong(limit)) => prop_assert!(limit == MAX_CHARS && raw.chars().count() > MAX_CHARS),
+            Err(InvalidMessage::Empty) => prop_assert!(!raw.chars().any(|c| c.is_alphanumeric() || c.is_ascii_graphic())),
+            Err(InvalidMessage::TooLong { length, limit }) => {
+                prop_assert!(limit == MAX_CHARS && length > MAX_CHARS && length <= raw.chars().count());
+            }
             Err(InvalidMessage::ControlCharacter) => {
                 prop_assert!(raw.chars().any(|c| c.is_control() && !"\n\t".contains(c)));
             }
@@ -140,7 +142,7 @@ proptest! {
             let board = pages.board(&[message(1, text), message(2, text)], None, true);
             let board = [board.before.as_slice(), b"KEY", board.after.as_slice()].concat();
             let returned = pages.returned_form(&FormValues { text, key: text, problem: text });
-            [String::from_utf8(board).unwrap(), returned, pages.error(text, text)]
+            [String::from_utf8(board).unwrap(), returned, pages.error(text, text, Depth::ROOT)]
         };
         for (page, plain) in render(&text).iter().zip(render("word")) {
             for mark in ['<', '>', '"', '\''] {

@@ -164,7 +164,12 @@ fn once_the_table_is_there_four_rights_are_enough() {
             .query_drop(format!("GRANT {rights} ON {}.* TO {user}@'127.0.0.1' IDENTIFIED BY 'l'", schema.name))
             .unwrap();
     };
-    let settings = [("MYSQL_USER", user.as_str()), ("MYSQL_PASSWORD", "l"), ("ADMIN_TOKEN", "t"), ("DB_WAIT", "500ms")];
+    let settings = [
+        ("MYSQL_USER", user.as_str()),
+        ("MYSQL_PASSWORD", "l"),
+        ("ADMIN_TOKEN", "token-of-an-admin"),
+        ("DB_WAIT", "500ms"),
+    ];
     grant("SELECT, INSERT, UPDATE, DELETE");
     let refused = Service::start(&schema, &settings);
     assert_eq!(refused.wait(), 1);
@@ -177,7 +182,7 @@ fn once_the_table_is_there_four_rights_are_enough() {
     schema.run(include_str!("../../message.sql").split(";\n").find(|s| s.contains("CREATE TABLE")).unwrap());
     let service = Service::start(&schema, &settings);
     service.wait_until_ready();
-    let token = ("Authorization", "Bearer t");
+    let token = ("Authorization", "Bearer token-of-an-admin");
     let id = service.submit("by a small account", &[("Idempotency-Key", "k")]).id();
     assert_eq!(service.submit("by a small account", &[("Idempotency-Key", "k")]).id(), id);
     assert_eq!(service.json("PUT", &format!("/messages/{id}"), &[token], "edited").status, 200);

@@ -122,7 +122,7 @@ impl Answer {
 
     /// The code of an error.
     pub fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().unwrap_or_else(|| panic!("no code in {:?}", self.text())).to_owned()
+        self.json()["code"].as_str().unwrap_or_else(|| panic!("no code in {:?}", self.text())).to_owned()
     }
 
     /// The texts of a list, in its order.

@@ -178,14 +178,8 @@ const NOT_ALLOWED: &[&str] = &[
     "!#$%&'*+-.^_`|~ /",
 ];
 
+/// Wrong for the page as well.
 const QUERIES: &[&str] = &[
-    "limit=0",
-    "limit=201",
-    "limit=1e2",
-    "limit=%31%30%30%30",
-    "limit=",
-    "limit",
-    "limit=1&limit=1",
     "before=-1",
     "before=+1",
     "before=%201",
@@ -193,9 +187,22 @@ const QUERIES: &[&str] = &[
     "before=18446744073709551616",
     "before=1&after=1",
     "before=%EF%BC%91",
+    "before=1'%20OR%20'1'='1",
+];
+
+/// Wrong for the list; the page does not know these parameters and ignores them.
+const LIST_QUERIES: &[&str] = &[
+    "limit=0",
+    "limit=201",
+    "limit=1e2",
+    "limit=%31%30%30%30",
+    "limit=",
+    "limit",
+    "limit=1&limit=1",
     "x=%ff",
     "%c0%af=1",
-    "before=1'%20OR%20'1'='1",
+    "page=2",
+    "before=1&utm_source=x",
 ];
 
 pub fn cases() -> Vec<Case> {
@@ -217,6 +224,13 @@ pub fn cases() -> Vec<Case> {
         .extend(NOT_ALLOWED.iter().map(|line| answered(whole(&format!("{line} HTTP/1.1")), 405, "method_not_allowed")));
     for path in ["/messages", "/"] {
         cases.extend(QUERIES.iter().map(|q| answered(get(&format!("{path}?{q}"), ""), 400, "invalid_parameter")));
+    }
+    for query in LIST_QUERIES {
+        cases.push(answered(get(&format!("/messages?{query}"), ""), 400, "invalid_parameter"));
+        cases.push(answered(get(&format!("/?{query}"), ""), 200, ""));
+    }
+    for target in ["/messages/1?x=1", "/version?x"] {
+        cases.push(answered(get(target, ""), 400, "invalid_parameter"));
     }
     for target in [
         "/messages?after=0&limit=200",
@@ -246,7 +260,7 @@ fn heads_and_options() -> Vec<Case> {
         ("/favicon.ico", 200),
         ("/x", 404),
         ("/submit", 405),
-        ("/?limit=0", 400),
+        ("/messages?limit=0", 400),
     ] {
         cases.push(Case::of(whole(&format!("HEAD {path}"))).head(status).kept());
     }
@@ -276,7 +290,7 @@ fn long_lines() -> Vec<Case> {
         refused(query(20_000), 414, "header_too_large"),
         refused(query(1_000_000), 414, "header_too_large"),
         refused("A".repeat(20_000), 414, "header_too_large"),
-        answered(pairs(4000), 200, ""),
+        answered(pairs(4000), 400, "invalid_parameter"),
         answered(get(&format!("/{}", "a/".repeat(8000)), ""), 404, "not_found"),
         answered(get(&format!("/{}", "%2e%2e%2f".repeat(1500)), ""), 404, "not_found"),
     ]

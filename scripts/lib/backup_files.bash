@@ -1,0 +1,130 @@
+# A backup file: the dump, its manifest, how a copy is made from it and compared. To be sourced after board_database.bash.
+# shellcheck shell=bash
+
+# The beginning of each row of a dump. A table with other columns is not the board's.
+PREFIX='INSERT INTO `messages` (`id`, `message`, `created_at`, `edited_at`, `submit_key`) VALUES ('
+
+# dumped_rows FILE: the rows of a dump, one a line, without the statement around them. A text cannot begin a line, because a
+# dump writes a line feed as two characters.
+dumped_rows() {
+    gunzip -c "$1" | LC_ALL=C awk -v prefix="$PREFIX" '
+        index($0, prefix) == 1 && substr($0, length($0) - 1) == ");" {
+            print substr($0, length(prefix) + 1, length($0) - length(prefix) - 2); next
+        }
+        /^INSERT/ { exit 3 }'
+}
+
+# stored_rows DATABASE: the same of a table, written by the server.
+stored_rows() { sql "$1" --raw --quick <scripts/lib/table_rows.sql; }
+
+# summary: of rows on standard input, "COUNT LARGEST-ID SHA256". They come in the order of their ids.
+summary() {
+    local counts sum
+    counts=$(mktemp)
+    sum=$(LC_ALL=C awk -F , -v counts="$counts" '
+        { print; last = $1 }
+        END { print NR, NR ? last : 0 >counts }' | sha256sum | cut -d ' ' -f 1) || { rm -f "$counts"; return 1; }
+    echo "$(cat "$counts") $sum"
+    rm -f "$counts"
+}
+
+complete() { gzip -t "$1" 2>/dev/null && [[ $(gunzip -c "$1" | tail -n 1) == '-- Dump completed'* ]]; }
+
+# manifest FILE NAME: a value of the dump's manifest.
+manifest() { sed -n "s/^$2=//p" "$1.manifest"; }
+
+# board_of FILE: the board that made a backup, or nothing for one of an older version, which did not note it.
+board_of() { manifest "$1" board; }
+
+# check_backup FILE: dies unless it is a complete backup of a board's table.
+check_backup() {
+    local file=$1 bytes wanted
+    [ -f "$file" ] || die "there is no file $file."
+    [ -f "$file.manifest" ] || die "$file has no manifest ($file.manifest): if it is a backup, copy the manifest from where the backup
+came from, because without it nothing proves that the file is complete; if it is the dump of another program, add its
+messages with 'make import FILE=$file'."
+    [ "$(manifest "$file" format)" = 1 ] || die "$file.manifest is not a manifest that this version knows."
+    [ "$(manifest "$file" database).$(manifest "$file" table)" = "$NAME.messages" ] ||
+        die "$file is of $(manifest "$file" database).$(manifest "$file" table), not of $NAME.messages."
+    bytes=$(wc -c <"$file") wanted=$(manifest "$file" bytes)
+    ((bytes >= ${wanted:-0})) || die "$file is cut off: it has $bytes of $wanted bytes."
+    [ "$(sha256sum <"$file" | cut -d ' ' -f 1)" = "$(manifest "$file" sha256)" ] ||
+        die "$file is damaged: its sha256 is not the one in its manifest."
+    complete "$file" || die "$file is not complete: its last line is missing."
+    gunzip -c "$file" | awk -v want="Database: $NAME" '/^-- Host: / { found = substr($0, length($0) - length(want) + 1) == want }
+        END { exit !found }' || die "$file is of another database."
+    [ "$(dumped_rows "$file" | summary)" = "$(manifest_summary "$file")" ] ||
+        die "$file.manifest does not fit the rows in $file."
+}
+
+manifest_summary() { echo "$(manifest "$1" rows) $(manifest "$1" largest_id) $(manifest "$1" rows_sha256)"; }
+
+# load FILE DATABASE: loads the dump's rows into a new table of the board's own shape, so that it does not matter whether MySQL
+# or MariaDB wrote them. A statement has many rows, because one row each would take ten times as long.
+load() {
+    local file=$1 database=$2 kind
+    kind=$(gunzip -c "$file" | sed -n 's/^  `message` //p')
+    {
+        cat message.sql
+        # A board that came from the Flask app may have texts that are NULL, or a wider column.
+        case $kind in
+            "text NOT NULL"*) ;;
+            mediumtext* | longtext*) echo "ALTER TABLE messages MODIFY message ${kind%% *} CHARACTER SET utf8mb4 NULL;" ;;
+            *) echo "ALTER TABLE messages MODIFY message TEXT CHARACTER SET utf8mb4 NULL;" ;;
+        esac
+        echo "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO';"
+        dumped_rows "$file" | LC_ALL=C awk -v prefix="${PREFIX%(}" '
+            { printf "%s(%s)", size ? ",\n" : prefix, $0; size += length($0) + 1 }
+            size > 500000 { print ";"; size = 0 }
+            END { if (size) print ";" }'
+    } | sql "$database" --binary-mode
+}
+
+# compare FILE DATABASE: prints every difference between a copy and the manifest, and fails if there is one.
+compare() {
+    local file=$1 rows largest sum found_rows found_largest found_sum status=0
+    read -r rows largest sum < <(manifest_summary "$file")
+    read -r found_rows found_largest found_sum < <(stored_rows "$2" | summary)
+    [ "$rows" = "$found_rows" ] || { say "rows: $rows in the manifest, $found_rows in the copy"; status=1; }
+    [ "$largest" = "$found_largest" ] || { say "largest id: $largest in the manifest, $found_largest in the copy"; status=1; }
+    [ "$sum" = "$found_sum" ] || { say "checksum of all rows: $sum in the manifest, $found_sum in the copy"; status=1; }
+    return $status
+}
+
+# backups_of BOARD: the backups of a board, the newest first. By their manifests, because a name can be changed.
+backups_of() {
+    local file
+    for file in backups/*.sql.gz; do
+        [ -f "$file.manifest" ] && [ "$(board_of "$file")" = "$1" ] || continue
+        echo "$(manifest "$file" made_at) $file"
+    done | LC_ALL=C sort -r | cut -d ' ' -f 2-
+}
+
+# boards_here: the boards of this folder.
+boards_here() {
+    local volume name folder
+    [ ! -d data/mysql ] || echo private
+    (find_compose) >/dev/null 2>&1 || return 0
+    find_compose
+    for volume in $("$ENGINE" volume ls --filter label=com.docker.compose.project --format '{{.Name}}'); do
+        name=$(label volume "$volume" com.docker.compose.project)
+        [ "$volume" = "$name-data" ] || continue
+        folder=$(APP_NAME=$name VOLUME=$volume owner_folder)
+        if [ -z "$folder" ] || [ "$folder" -ef . ]; then echo "$name"; fi
+    done
+}
+
+# adopt_backups: backups of an older version do not say which board made them. Where there is only one, it was that one.
+adopt_backups() {
+    local file old=()
+    for file in backups/*.sql.gz; do
+        [ ! -f "$file.manifest" ] || [ -n "$(board_of "$file")" ] || old+=("$file")
+    done
+    # shellcheck disable=SC2153 # set by choose_board
+    [ ${#old[@]} != 0 ] && [ "$(boards_here)" = "$BOARD" ] || return 0
+    for file in "${old[@]}"; do
+        sed "2i board=$BOARD" "$file.manifest" >"backups/.partial-$BOARD.manifest"
+        mv "backups/.partial-$BOARD.manifest" "$file.manifest"
+    done
+    say "note: ${#old[@]} backups of an older version are now noted as backups of the board '$BOARD'."
+}

@@ -1,0 +1,199 @@
+# The database that a command works on: that of the containers, or the private one of `make run`. To be sourced. `open_board`
+# defines `sql`, `sql_as`, `dump` and `app_version`, and takes the lock of the board. `cleanup` registers a command for the end.
+# TARGET=containers or TARGET=private decides if both exist.
+# shellcheck shell=bash
+# shellcheck source=scripts/lib/containers.bash
+source "$(dirname "${BASH_SOURCE[0]}")/containers.bash"
+
+# The name of the database, in both.
+NAME=twotier
+
+# What an interrupted command leaves; each command keeps it true.
+LEFT_BEHIND="Nothing was changed."
+
+# Run at the end, the last one first.
+undo=()
+cleanup() { undo=("$1" "${undo[@]}"); }
+at_exit() {
+    local status=$? command
+    trap - EXIT
+    trap '' INT TERM
+    for command in "${undo[@]}"; do eval "$command" || true; done
+    case $status in 130 | 143) say "interrupted. $LEFT_BEHIND" ;; esac
+    exit "$status"
+}
+trap at_exit EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+containers_run() {
+    (find_compose) >/dev/null 2>&1 && find_compose && find_database_container && [ "$(state "$DATABASE")" = running ]
+}
+containers_exist() { (find_compose) >/dev/null 2>&1 && find_compose && volume_exists; }
+# `make run` holds this lock as long as it runs.
+private_runs() { [ -e data/lock ] && ! flock -n data/lock true; }
+
+choose_target() {
+    local name boards=()
+    case ${TARGET:-} in
+        containers | private) return ;;
+        '') ;;
+        *) die "TARGET=$TARGET: expected containers or private." ;;
+    esac
+    name=$(other_database)
+    [ -z "$name" ] || die "$name is set, but this works only on the databases of 'make up' and 'make run' (TARGET=containers
+or TARGET=private). Back up a database of your own with its own tools, for example mysqldump --single-transaction."
+    ! containers_run || boards+=(containers)
+    ! private_runs || boards+=(private)
+    if [ ${#boards[@]} = 0 ]; then
+        ! containers_exist || boards+=(containers)
+        [ ! -d data/mysql ] || boards+=(private)
+    fi
+    case ${#boards[@]} in
+        0) die "there is no board '$APP_NAME' yet: start one with 'make up' or 'make run'." ;;
+        1) TARGET=${boards[0]} ;;
+        *) die "there are two boards: set TARGET=containers or TARGET=private (the one of 'make run')." ;;
+    esac
+}
+
+# choose_board: sets TARGET and BOARD, the name under which the backups of the board are kept.
+choose_board() {
+    choose_target
+    BOARD=private
+    [ "$TARGET" != containers ] || BOARD=$APP_NAME
+}
+
+# lock_board: lets one command at a time work on the data of a board, and removes what a killed one left in backups/.
+lock_board() {
+    umask 077
+    mkdir -p backups
+    chmod 700 backups
+    exec 7>>"backups/.lock-$BOARD"
+    if ! flock -n 7; then
+        say "waiting, up to 10 minutes, for the command that works on the board '$BOARD': $(cat "backups/.lock-$BOARD")"
+        flock -w "${LOCK_WAIT:-600}" 7 ||
+            die "another command still works on the board '$BOARD': $(cat "backups/.lock-$BOARD"). Nothing was changed."
+    fi
+    echo "$(basename "$0"), process $$, since $(date -u +%H:%M:%SZ)" >"backups/.lock-$BOARD"
+    cleanup ': >"backups/.lock-$BOARD"'
+    rm -f "backups/.partial-$BOARD."*
+    # Those of an older version carry no board's name. A day is more than any backup takes.
+    find backups -maxdepth 1 -regex 'backups/\.partial-[0-9]+\(\.manifest\)?' -mtime +0 -delete
+}
+
+# open_board: chooses the board, takes its lock, and opens its database.
+open_board() {
+    choose_board
+    [ "$TARGET" != containers ] || { find_compose; check_folder; }
+    lock_board
+    "open_$TARGET"
+    # What a killed command left in the database.
+    local old
+    for old in $(sql "" <<<"SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '${NAME}\\_aside\\_%'"); do
+        sql "" <<<"DROP DATABASE $old"
+    done
+}
+
+# check_login WHERE: reports in one sentence why the database can't be used.
+check_login() {
+    local error
+    error=$(sql "" 2>&1 >/dev/null <<<"SELECT 1") && return
+    case $error in
+        *1045* | *'Access denied'*)
+            die "the database of the board '$BOARD' refuses the password in $1. Put the right file back, or give the database
+new passwords with 'make reset-passwords': no message is lost."
+            ;;
+        *) die "the database of the board '$BOARD' can't be used: $(tail -n 1 <<<"$error")" ;;
+    esac
+}
+
+open_containers() {
+    find_compose
+    check_folder
+    find_database_container
+    [ "$(state "$DATABASE")" = running ] || die "the containers are down: 'make up' starts them."
+    say "using the database of the containers ($DATABASE)"
+    in_container() {
+        # The client reads the password from the secret, so that it is on no command line.
+        "$ENGINE" exec -i "$DATABASE" sh -c 'MYSQL_PWD=$(cat /run/secrets/db-root-password) exec "$@"' sh "$@" 7>&-
+    }
+    client=$(in_container sh -c 'command -v mariadb || command -v mysql' </dev/null)
+    dumper=${client%mariadb}
+    if [ "$dumper" = "$client" ]; then dumper=${client}dump; else dumper=${client}-dump; fi
+    sql() {
+        local database=$1
+        shift
+        in_container "$client" --user=root --default-character-set=utf8mb4 -N -B "$@" ${database:+"$database"}
+    }
+    # sql_as ACCOUNT PASSWORD DATABASE [OPTION...]
+    sql_as() {
+        local account=$1 password=$2 database=$3
+        shift 3
+        MYSQL_PWD=$password "$ENGINE" exec -i -e MYSQL_PWD "$DATABASE" "$client" --user="$account" \
+            --default-character-set=utf8mb4 "$@" "$database" 7>&-
+    }
+    dump() { in_container "$dumper" --user=root "$@" </dev/null; }
+    app_version() { "$ENGINE" exec "$BACKEND" /twotier --version 2>/dev/null; }
+    check_login "$SECRETS/db-root-password"
+}
+
+open_private() {
+    client=$(command -v mariadb || command -v mysql) || client=
+    dumper=$(command -v mariadb-dump || command -v mysqldump) || dumper=
+    [ -n "$client" ] && [ -n "$dumper" ] ||
+        die "the programs mariadb and mariadb-dump (or mysql and mysqldump) are not installed."
+    [ -d data/mysql ] || die "there is no private database in ./data yet: 'make run' creates it."
+    exec 8>data/lock
+    if flock -n 8; then
+        say "using the private database in ./data, which runs only during this command"
+        cleanup 'scripts/database stop data 7>&- 8>&-'
+        scripts/database start data 7>&- 8>&-
+    else
+        say "using the private database in ./data, which 'make run' has started"
+        exec 8>&-
+    fi
+    port=$(cat data/port)
+    sql() {
+        local database=$1
+        shift
+        MYSQL_PWD=$(cat data/admin-password) "$client" --no-defaults --protocol=TCP --host=127.0.0.1 --port="$port" --user=admin \
+            --default-character-set=utf8mb4 -N -B "$@" ${database:+"$database"}
+    }
+    sql_as() {
+        local account=$1 password=$2 database=$3
+        shift 3
+        MYSQL_PWD=$password "$client" --no-defaults --protocol=TCP --host=127.0.0.1 --port="$port" --user="$account" \
+            --default-character-set=utf8mb4 "$@" "$database"
+    }
+    dump() {
+        MYSQL_PWD=$(cat data/admin-password) "$dumper" --no-defaults --protocol=TCP --host=127.0.0.1 --port="$port" --user=admin "$@"
+    }
+    app_version() { "${CARGO_TARGET_DIR:-target}/release/twotier" --version 2>/dev/null; }
+    check_login data/admin-password
+}
+
+# aside KIND: creates a throw-away database, which is dropped at the end, and sets ASIDE to its name.
+aside() {
+    ASIDE=${NAME}_aside_$1_$(date -u +%Y%m%d%H%M%S)_$$
+    cleanup "sql '' <<<'DROP DATABASE IF EXISTS $ASIDE'"
+    sql "" <<<"CREATE DATABASE $ASIDE CHARACTER SET utf8mb4"
+}
+
+# table_time TABLE: when a restore put it aside, from its name.
+table_time() { sed -E 's/.*_(....)(..)(..)T(..)(..)(..)Z$/\1-\2-\3T\4:\5:\6Z/' <<<"$1"; }
+
+# tables_put_aside: the tables that restores put aside, one a line, and how many messages are only there.
+tables_put_aside() {
+    local table
+    sql "$NAME" <message.sql
+    for table in $(sql "" <<<"SELECT table_name FROM information_schema.tables WHERE table_schema = '$NAME'
+        AND table_name REGEXP '^messages_before_[0-9]{8}T[0-9]{6}Z$' ORDER BY table_name"); do
+        printf '%s %s\n' "$table" "$(sql "$NAME" <<<"SELECT COUNT(*) FROM $table a WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = a.id)")"
+    done
+}
+
+# age SECONDS: in words.
+age() {
+    if (($1 < 120)); then echo "$1 seconds"; elif (($1 < 7200)); then echo "$(($1 / 60)) minutes"; elif (($1 < 172800)); then
+        echo "$(($1 / 3600)) hours"; else echo "$(($1 / 86400)) days"; fi
+}
