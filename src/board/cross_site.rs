@@ -76,7 +76,11 @@ impl CrossSiteRule {
         if head.values("origin").all(|origin| hosts.iter().any(|host| is_host_of(host, origin))) {
             Ok(())
         } else {
-            Err(format!("{}. If people reach the board at {origin}, set PUBLIC_URL={origin}.", met()))
+            Err(format!(
+                "{}. If people reach the board at {origin}, set PUBLIC_URL={origin}. Or let the proxy pass on the Host header, \
+                 or name the proxy in TRUSTED_PROXIES.",
+                met()
+            ))
         }
     }
 }

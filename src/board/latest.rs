@@ -1,6 +1,6 @@
 //! Reads of the newest messages: one SELECT answers all requests that arrived before it began.
 //!
-//! It is no cache: what was read for one batch is used for no other one.
+//! It is not a cache: the rows that were read for one batch are not used for another one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct LatestReads {
 pub enum ReadJob {
     /// The first page.
     Page,
-    /// So many as a list.
+    /// A list of this many messages.
     List(usize),
 }
 
@@ -95,7 +95,7 @@ impl BatchProcessor for LatestReads {
 }
 
 impl ReadJob {
-    /// Rows that answer it; one more than are shown tells whether there are more.
+    /// Rows that it needs: one more than are shown, which shows whether there are more.
     fn rows(self) -> usize {
         match self {
             ReadJob::Page => DEFAULT_LIMIT + 1,

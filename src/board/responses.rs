@@ -49,7 +49,7 @@ pub fn json_without_value(status: u16, headers: &[(&str, &str)]) -> Response {
 pub fn json_body(value: &impl Serialize) -> Body {
     // Our own structs of strings and numbers always serialize.
     let mut body = serde_json::to_vec(value).unwrap_or_default();
-    // For people who look at it in a terminal.
+    // For a reader at a terminal.
     body.push(b'\n');
     Body::whole(body)
 }

@@ -1,4 +1,4 @@
-//! The whole URL surface on one screen. Which route a path names, and which methods it takes.
+//! All URLs on one screen: the route of a path and a method, the methods of a path, and the parameters of a route.
 
 use std::borrow::Cow;
 

@@ -156,7 +156,7 @@ impl<'a> Source<'a> {
         self.note(note);
     }
 
-    /// Notes, every setting as a person may see it, and what is wrong.
+    /// Warnings, every setting with its value or a mask, and the errors.
     pub(super) fn finish(self) -> (Vec<String>, Vec<(&'static str, String)>, Vec<SettingError>) {
         let show = |setting: &Setting| match (self.text(setting.name), setting.secret) {
             (Some(_), true) => "(set, not shown)".to_owned(),

@@ -68,7 +68,7 @@ pub(super) fn hosts(text: &str, port: u16) -> Option<Vec<Host>> {
 }
 
 fn host(text: &str, port: u16) -> Option<Host> {
-    if text.starts_with('/') {
+    if text.starts_with('/') && !text.contains(char::is_control) {
         return Some(Host { name: text.to_owned(), port });
     }
     let (name, port) = match (text.parse::<IpAddr>(), text.strip_prefix('[').and_then(|rest| rest.split_once(']'))) {
@@ -142,7 +142,7 @@ pub(super) fn public_urls(text: &str) -> Option<Vec<Url>> {
     text.split(',').map(public_url).collect()
 }
 
-/// What can stand behind `Bearer` in a header.
+/// A token that a header can hold after `Bearer`.
 pub(super) fn token(text: &str) -> Option<String> {
     let fits = text.len() >= MIN_TOKEN && text.bytes().all(|b| b.is_ascii_graphic());
     fits.then(|| text.to_owned())
