@@ -188,23 +188,23 @@ impl Config {
                 .unwrap_or_default(),
             page_title: s.required("PAGE_TITLE", "text", |v| Some(v.to_owned())),
             log_level: s.required("LOG_LEVEL", "error, warn, info, debug or trace", value::level),
-            log_format: s.required("LOG_FORMAT", "text or json", value::form),
+            log_format: s.required("LOG_FORMAT", "text or json", value::log_format),
             notes: Vec::new(),
             shown: Vec::new(),
         };
-        let (notes, shown, wrong) = source.finish();
+        let (notes, shown, errors) = source.finish();
         let mut config = config;
         config.account.reload_password = reload_password(environment);
-        if wrong.is_empty() { Ok(Config { notes, shown, ..config }) } else { Err(wrong) }
+        if errors.is_empty() { Ok(Config { notes, shown, ..config }) } else { Err(errors) }
     }
 
     /// Where the server of this environment listens; for a health check, which needs no more.
     pub fn listening(environment: &Environment) -> Result<SocketAddr, Vec<SettingError>> {
         let mut source = Source::new(environment);
         let address = SocketAddr::new(bind(&mut source), port(&mut source));
-        let (_, _, mut wrong) = source.finish();
-        wrong.retain(|wrong| wrong.is_about("BIND") || wrong.is_about("PORT"));
-        if wrong.is_empty() { Ok(address) } else { Err(wrong) }
+        let (_, _, mut errors) = source.finish();
+        errors.retain(|error| error.names("BIND") || error.names("PORT"));
+        if errors.is_empty() { Ok(address) } else { Err(errors) }
     }
 }
 

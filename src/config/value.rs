@@ -35,7 +35,7 @@ pub(super) fn duration(text: &str, (min, max): (Duration, Duration)) -> Option<D
     (min..=max).contains(&duration).then_some(duration)
 }
 
-/// A duration, or nothing for ever, which is written as 0.
+/// A duration, or `None` for no limit, which is written as 0.
 pub(super) fn wait(text: &str) -> Option<Option<Duration>> {
     let longest = Duration::from_secs(365 * 24 * 3600);
     match text {
@@ -53,8 +53,8 @@ pub(super) fn switch(text: &str) -> Option<bool> {
     }
 }
 
-/// How the log looks.
-pub(super) fn form(text: &str) -> Option<LogFormat> {
+/// The form of log lines.
+pub(super) fn log_format(text: &str) -> Option<LogFormat> {
     match text {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
