@@ -18,14 +18,14 @@ use crate::page::Pages;
 use crate::store::{Client, Error};
 
 /// Executes the batches.
-pub struct LatestReads {
+pub(super) struct LatestReads {
     pages: Arc<Pages>,
     outages: Arc<Outages>,
 }
 
 /// A read of the newest messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadJob {
+pub(super) enum ReadJob {
     /// The first page.
     Page,
     /// A list of this many messages.
@@ -33,7 +33,7 @@ pub enum ReadJob {
 }
 
 /// A batch that was read and is not replied to yet.
-pub struct ReadOutcome {
+pub(super) struct ReadOutcome {
     /// As many of the newest messages as the batch needs; or why there are none.
     messages: Result<Vec<Message>, Error>,
     jobs: Vec<(PendingReply, ReadJob)>,
@@ -48,7 +48,7 @@ struct Batch<'a> {
 
 impl LatestReads {
     /// Reads for `pages`; failures are logged in `outages`.
-    pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> LatestReads {
+    pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> LatestReads {
         LatestReads { pages, outages }
     }
 }
@@ -128,7 +128,7 @@ impl Batch<'_> {
 
 /// A page of the board that has no key yet: the messages are newest first, and one more than are shown when
 /// there are older ones.
-pub fn page(pages: &Pages, messages: &[Message], newest: bool) -> Response {
+pub(super) fn page(pages: &Pages, messages: &[Message], newest: bool) -> Response {
     let shown = &messages[..messages.len().min(DEFAULT_LIMIT)];
     let older = shown.last().map(|m| m.id).filter(|_| messages.len() > shown.len());
     let halves = pages.board(shown, older, newest);
@@ -137,12 +137,12 @@ pub fn page(pages: &Pages, messages: &[Message], newest: bool) -> Response {
 }
 
 /// A list, newest first, of messages that are one more than `limit` when there are more.
-pub fn descending(messages: &[Message], limit: usize) -> Response {
+pub(super) fn descending(messages: &[Message], limit: usize) -> Response {
     continued(messages, limit, "before")
 }
 
 /// A list, oldest first, of messages that are one more than `limit` when there are more.
-pub fn ascending(messages: &[Message], limit: usize) -> Response {
+pub(super) fn ascending(messages: &[Message], limit: usize) -> Response {
     continued(messages, limit, "after")
 }
 

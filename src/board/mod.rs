@@ -8,22 +8,22 @@
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
-pub mod admin_token;
+mod admin_token;
 pub mod body;
-pub mod cross_site;
+mod cross_site;
 mod delayed_replies;
-pub mod forwarded;
+mod forwarded;
 pub mod input;
-pub mod latest;
+mod latest;
 mod multipart;
 mod parameters;
-pub mod pending_reply;
-pub mod point;
+mod pending_reply;
+mod point;
 pub mod problem;
-pub mod rate_limit;
+mod rate_limit;
 mod recent;
-pub mod responses;
-pub mod route;
+mod responses;
+mod route;
 pub mod submit;
 
 use std::net::IpAddr;

@@ -16,14 +16,14 @@ use crate::page::Pages;
 use crate::store::{Client, Error};
 
 /// Executes the operations.
-pub struct PointOps {
+pub(super) struct PointOps {
     pages: Arc<Pages>,
     outages: Arc<Outages>,
 }
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PointOp {
+pub(super) enum PointOp {
     /// One message.
     Show(u64),
     /// The page below an id.
@@ -40,7 +40,7 @@ pub enum PointOp {
 
 impl PointOp {
     /// Whether it changes a message.
-    pub fn is_write(&self) -> bool {
+    pub(super) fn is_write(&self) -> bool {
         match self {
             PointOp::Replace(..) | PointOp::Remove(_) => true,
             PointOp::Show(_) | PointOp::Page(_) | PointOp::Before(..) | PointOp::After(..) => false,
@@ -50,7 +50,7 @@ impl PointOp {
 
 impl PointOps {
     /// Operates for `pages`; failures are logged in `outages`.
-    pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> PointOps {
+    pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> PointOps {
         PointOps { pages, outages }
     }
 
