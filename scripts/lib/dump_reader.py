@@ -44,7 +44,7 @@ class Reader:
         self.began = self.reported = time.monotonic()
 
     def file(self, dump, database=""):
-        """All statements of a file. What is not complete is raised at its end, so that WHOLE=1 gets what is there."""
+        """All statements of a file. What is missing is raised at the end, so that WHOLE=1 gets the rest."""
         self.here, self.names, self.dump_zone = database, "utf8mb4", None
         locked, started, saved = False, False, set()
         for statement in dump.statements():
@@ -129,8 +129,8 @@ class Reader:
         table = self.tables.get(database)
         columns = [plain(part).lower() for part in match[3].split(b",")] if match[3] else table and table.columns
         if not columns:
-            raise Refused("its rows do not name their columns, and the CREATE TABLE of messages is missing. A dump of mydumper is a\n"
-                          "folder: import that.")
+            raise Refused("its rows do not name their columns, and the CREATE TABLE of messages is missing: make the dump with the\n"
+                          "structure of the table; a dump of mydumper is a folder, import that.")
         if not {"id", "message"} <= set(columns):
             raise Refused("its table messages has no columns id and message.")
         self.found.add(database)
@@ -255,9 +255,9 @@ def read(path, reader):
         except Incomplete as error:
             problems.append(str(error))
     if problems and os.environ.get("WHOLE") != "1":
-        raise Incomplete(f"{path} is not a whole dump: {problems[0]}. If you know that it is whole, or want what is there, set WHOLE=1.")
+        raise Incomplete(f"{path} is not a complete dump: {problems[0]}. If you know that it is complete, or want what it has, set WHOLE=1.")
     for problem in problems:
-        say(f"note: the dump is not whole: {problem}; WHOLE=1 takes what is there")
+        say(f"note: the dump is not complete: {problem}; WHOLE=1 takes what it has")
 
 
 def main():

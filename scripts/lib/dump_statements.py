@@ -80,7 +80,7 @@ class Dump:
         self.rest = b""
 
     def statements(self):
-        """Each statement without comments; then, in `rest`, what is behind the last one."""
+        """Each statement without comments; then, in `rest`, what follows the last one."""
         source, buffer, at, parts, delimiter = chunks(self.path), b"", 0, [], b";"
         token, ended, first = token_pattern(delimiter), False, True
         while True:

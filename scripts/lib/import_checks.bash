@@ -53,7 +53,7 @@ imports() {
     echo "INSERT INTO messages (message) VALUES ('there already')" | make -s db-shell >/dev/null 2>&1
     before=$(all_rows)
     refused "a board with messages is not imported into unasked" "come after them, with new ids" make import FILE="$work/latin1.sql"
-    refused "half a dump is refused" "not a whole dump" make import FILE="$work/short.sql" CONFIRM=1
+    refused "half a dump is refused" "not a complete dump" make import FILE="$work/short.sql" CONFIRM=1
     refused "a dump without the table is refused" "no table messages" make import FILE="$work/guests.sql" CONFIRM=1
     iconv -f UTF-8 -t UTF-16 "$work/latin1.sql" >"$work/utf16.sql"
     refused "a dump in UTF-16 is explained" "UTF-16" make import FILE="$work/utf16.sql" CONFIRM=1
@@ -64,12 +64,12 @@ imports() {
 café,0|7,\\,0" "$(curl -fsS "$(url '/messages?after=0')" | python3 -c '
 import json, sys
 print("|".join("%d,%s,%d" % (m["id"], m["message"], m["created_at"] is not None) for m in json.load(sys.stdin)["messages"]))')"
-    ok "a second one behind it, from gzip and with Windows line ends" make import FILE="$work/emoji.sql.gz" CONFIRM=1
+    ok "a second one after it, from gzip and with Windows line ends" make import FILE="$work/emoji.sql.gz" CONFIRM=1
     same "with new ids, in the old order" "Hello||it's
 👋|\\" "$(curl -fsS "$(url '/messages?after=7')" | python3 -c '
 import json, sys
 print("|".join(m["message"] for m in json.load(sys.stdin)["messages"]))')"
-    ok "a message behind all that" form_post "after the import"
+    ok "a message after all that" form_post "after the import"
     ok "make drill" make drill
     before=$(query 'SELECT COUNT(*) FROM messages')
     ok "a dump that drops the board's table adds its messages" make import FILE="$work/evil.sql" CONFIRM=1
