@@ -22,7 +22,7 @@ use url::Url;
 
 use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
-use crate::store::connection::ReloadPassword;
+use crate::store::account::ReloadPassword;
 use crate::store::{Account, Host};
 use source::Source;
 pub use source::{Environment, SettingError};

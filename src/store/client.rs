@@ -203,12 +203,12 @@ impl Client {
             let has_time = Instant::now() + self.needs(class) < deadline;
             let step = next_step(class, &error, attempt, outcome_unknown, has_time);
             outcome_unknown |= matches!(class, ErrorClass::Lost | ErrorClass::NotTheProtocol);
-            let server = connection.server;
+            let server = connection.server.clone();
             self.release(connection, class, &error);
             match step {
                 Step::Fail(failure) => {
                     if class == ErrorClass::Lost {
-                        self.database.servers.mark_failed(server);
+                        self.database.servers.mark_failed(&server);
                     }
                     return Err(failure);
                 }
@@ -248,17 +248,17 @@ impl Client {
     /// What becomes of a connection after a failed statement.
     fn release(&mut self, connection: Connection, class: ErrorClass, error: &mysql::Error) {
         let is_sound = matches!(error, mysql::Error::MySqlError(_));
-        let server = connection.server;
+        let server = connection.server.clone();
         match class {
             ErrorClass::Refused | ErrorClass::Conflict | ErrorClass::LockWait => self.connection = Some(connection),
             ErrorClass::TimedOut if is_sound => self.connection = Some(connection),
             ErrorClass::TimedOut => {
-                self.database.servers.mark_failed(server);
+                self.database.servers.mark_failed(&server);
                 self.database.pool.abandon(connection, self.database.abandoned_limit());
             }
             // Most likely the server is gone, and the second attempt must not meet another dead connection.
             ErrorClass::Lost | ErrorClass::NotTheProtocol => self.database.pool.close_idle(),
-            ErrorClass::ReadOnly | ErrorClass::LostCluster => self.database.servers.mark_failed(server),
+            ErrorClass::ReadOnly | ErrorClass::LostCluster => self.database.servers.mark_failed(&server),
         }
     }
 

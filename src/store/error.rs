@@ -26,7 +26,7 @@ pub enum Error {
     #[error("the database takes no writes: {0}")]
     NotWritable(WriteBlock),
     /// The user may not do it.
-    #[error("the user lacks a privilege ({0}): check MYSQL_USER and its grants")]
+    #[error("the user lacks a privilege ({0}): check the grants of the database user")]
     Forbidden(String),
     /// The server's own error; the statement would fail again.
     #[error("the database refused a statement: {0}")]

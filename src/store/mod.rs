@@ -10,6 +10,7 @@
 //!
 //! Nothing here knows HTTP.
 
+pub mod account;
 pub mod client;
 mod connect_error;
 pub mod connection;
@@ -29,8 +30,8 @@ pub mod supervisor;
 pub mod version;
 pub mod write_block;
 
+pub use account::{Account, ClientCertificate, Encryption, SettingNames};
 pub use client::{Client, Database, Timeouts};
-pub use connection::{Account, ClientCertificate, Encryption};
 pub use error::{ConnectError, Error};
 pub use insert::{NewRow, Outcome};
 pub use servers::{Host, Servers};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row, Value};
 
+use super::account::Account;
 use super::error::ConnectError;
 use super::version::Version;
 use super::write_block::WriteBlock;
@@ -46,9 +47,9 @@ impl From<mysql::Error> for SessionError {
 }
 
 impl SessionError {
-    pub(super) fn into_connect_error(self, address: String) -> ConnectError {
+    pub(super) fn into_connect_error(self, address: String, account: &Account) -> ConnectError {
         match self {
-            SessionError::Driver(error) => ConnectError::new(&error, address),
+            SessionError::Driver(error) => ConnectError::new(&error, address, account),
             SessionError::Ignored(reason) => ConnectError::Other { reason: format!("{address}: {reason}") },
         }
     }
