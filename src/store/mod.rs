@@ -1,8 +1,8 @@
 //! The database: the only folder that knows SQL and the `mysql` crate.
 //!
 //! In come texts, keys and ids; out go messages and what became of each text.
-//! - Reaching the database: [`servers`] chooses a server, [`connection`] logs in over a `socket`, `session` sets the session
-//!   up, and `pool` shares the connections.
+//! - Reaching the database: [`servers`] chooses a server, [`connection`] logs in with the `account` over a `socket`, `session`
+//!   sets the session up, and `pool` shares the connections.
 //! - Statements: a [`client`] repeats what may be repeated; [`messages`] and [`insert`] hold the statements of requests.
 //! - The table: `create_table` reads its definition, [`schema`] compares it, [`migration`] changes it.
 //! - Watching: the [`supervisor`] starts up and then checks, with `health`, [`version`] and [`write_block`].
