@@ -13,13 +13,13 @@ use log::{debug, warn};
 
 use super::connect_error::ConnectError;
 use super::connection::Connection;
-use super::error::{Error, words};
+use super::error::Error;
 use super::error_class::ErrorClass;
+use super::error_text::words;
 use super::pool::Pool;
 use super::servers::Servers;
 use super::session::SessionLimits;
 use super::write_block::WriteBlock;
-use crate::batch_queue::Source;
 use crate::metrics::METRICS;
 use crate::retry::jitter;
 
@@ -84,6 +84,9 @@ impl Timeouts {
 impl Database {
     /// A database on `servers` with up to `connections` connections, none of them open yet.
     pub fn new(servers: Arc<Servers>, timeouts: Timeouts, connections: usize) -> Arc<Database> {
+        let labels = Error::LABELS.iter().chain(&ConnectError::LABELS);
+        labels.for_each(|label| drop(METRICS.database_errors.with_label_values(&[label])));
+        ConnectError::LABELS.iter().for_each(|label| drop(METRICS.database_connects.with_label_values(&[label])));
         Arc::new(Database { servers, timeouts, pool: Pool::new(connections), read_back: false.into() })
     }
 
@@ -95,6 +98,16 @@ impl Database {
     /// The time-outs of a statement and a connect.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
+    }
+
+    /// A client, if a place is free.
+    pub fn try_client(self: &Arc<Database>) -> Option<Client> {
+        self.pool.take_place(self.servers.generation()).then(|| Client::new(self))
+    }
+
+    /// Whether [`Database::try_client`] would return a client.
+    pub fn has_place(&self) -> bool {
+        self.pool.has_place(self.servers.generation())
     }
 
     /// A client as soon as a place is free, within `limit`.
@@ -128,18 +141,6 @@ impl Database {
     fn abandoned_limit(&self) -> Duration {
         // Its own limit counts from the start of the statement, and lock waits are shorter.
         self.timeouts.statement + QUEUE_ALLOWANCE
-    }
-}
-
-impl Source for Arc<Database> {
-    type Connection = Client;
-
-    fn try_acquire(&self) -> Option<Client> {
-        self.pool.take_place(self.servers.generation()).then(|| Client::new(self))
-    }
-
-    fn is_available(&self) -> bool {
-        self.pool.has_place(self.servers.generation())
     }
 }
 

@@ -4,8 +4,8 @@ use mysql::DriverError;
 use thiserror::Error as ThisError;
 
 use super::account::{Account, SettingNames};
-use super::error::words;
 use super::error_class::ErrorClass;
+use super::error_text::words;
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]

@@ -1,12 +1,14 @@
 //! The database: the only folder that knows SQL and the `mysql` crate.
 //!
 //! In come texts, keys and ids; out go messages and what became of each text.
-//! - Reaching the database: [`servers`] chooses a server, [`connection`] logs in with the `account` over a `socket`, `session`
-//!   sets the session up, and `pool` shares the connections.
+//! - Reaching the database: [`account`] holds the login, [`servers`] chooses a server, [`connection`] logs in over a
+//!   `socket`, `session` sets the session up, and `pool` shares the connections.
 //! - Statements: a [`client`] repeats what may be repeated; [`messages`] and [`insert`] hold the statements of requests.
-//! - The table: `create_table` reads its definition, [`schema`] compares it, [`migration`] changes it.
+//! - The table: `create_table` reads its definition, [`schema`] compares it, and [`migration`] changes it in the
+//!   order of `migration_step`.
 //! - Watching: the [`supervisor`] starts up and then checks, with `health`, [`version`] and [`write_block`].
-//! - Failures: [`error`] and `connect_error` describe them, and `error_class` says what follows.
+//! - Failures: [`error`] and `connect_error` describe them, `error_text` what may be shown, and
+//!   `error_class` what follows.
 //!
 //! Nothing here knows HTTP.
 
@@ -17,10 +19,12 @@ pub mod connection;
 mod create_table;
 pub mod error;
 mod error_class;
+mod error_text;
 mod health;
 pub mod insert;
 pub mod messages;
 pub mod migration;
+mod migration_step;
 mod pool;
 pub mod schema;
 pub mod servers;
