@@ -36,8 +36,7 @@ use url::Url;
 
 use crate::batch_queue::{self, BatchProcessor, BatchQueue, Source};
 use crate::http::head::Head;
-use crate::http::request::RequestId;
-use crate::http::{Body, PollPermit, Request, RequestError, Responder, Response, Service};
+use crate::http::{Body, Handler, PollPermit, Request, RequestError, RequestId, Responder, Response};
 use crate::idempotency_key::IdempotencyKey;
 use crate::lifecycle::{Lifecycle, Readiness};
 use crate::message::NewMessage;
@@ -317,11 +316,11 @@ impl Board {
     fn lead<P: BatchProcessor<Connection = Client>>(&self, queue: &Queue<P>, permit: &mut PollPermit<'_>) -> bool {
         let Some(leader) = queue.try_lead() else { return false };
         if self.has_ready_batch() {
-            permit.call();
+            permit.wake_helper();
         }
-        permit.leave(leader.expected());
+        permit.enter_blocking(leader.expected());
         let executed = leader.execute();
-        permit.come_back();
+        permit.exit_blocking();
         executed.reply();
         true
     }
@@ -336,7 +335,7 @@ impl Board {
     }
 }
 
-impl Service for Board {
+impl Handler for Board {
     fn respond(&self, request: Request, mut responder: Responder) {
         let context = RequestContext { client: self.proxies.client(&request), page: preferred_page(&request.head) };
         let route = Route::find(&request.head.method, request.head.path());
