@@ -4,7 +4,8 @@
 //! - Understanding a request: `route`, `input`, `body` with `multipart` and `parameters`, `forwarded`.
 //! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
 //! - Serving it: `latest`, `submit` and `point` are the work of the three queues.
-//! - Answering it: `responses` and `problem` form the response, `pending_reply` and `delayed_replies` carry it back.
+//! - Answering it: `responses` and `problem` form the response, `status` answers for the service itself, and
+//!   `pending_reply` and `delayed_replies` carry a response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
@@ -24,6 +25,7 @@ mod rate_limit;
 mod recent;
 mod responses;
 mod route;
+mod status;
 pub mod submit;
 
 use std::net::IpAddr;
@@ -31,14 +33,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::Serialize;
 use url::Url;
 
 use crate::batch_queue::{self, BatchProcessor, BatchQueue, Source};
 use crate::http::head::Head;
 use crate::http::{Body, Handler, PollPermit, Request, RequestError, RequestId, Responder, Response};
 use crate::idempotency_key::IdempotencyKey;
-use crate::lifecycle::{Lifecycle, Readiness};
+use crate::lifecycle::Lifecycle;
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::outage_log::Outages;
@@ -141,16 +142,6 @@ const BATCH_JOBS: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// The size of a request without a text in the limit of a queue.
 const JOB_BYTES: usize = 512;
-/// For files whose name changes with their content.
-const FOR_EVER: (&str, &str) = ("Cache-Control", "public, max-age=31536000, immutable");
-const FOR_A_DAY: (&str, &str) = ("Cache-Control", "public, max-age=86400");
-
-#[derive(Serialize)]
-struct VersionJson {
-    name: &'static str,
-    version: &'static str,
-    commit: Option<&'static str>,
-}
 
 impl Board {
     /// A board whose queues use `database`, and which answers as `lifecycle` allows.
@@ -197,11 +188,11 @@ impl Board {
         }
         match route {
             Route::Live => Ok(Plan::Answer(responses::text(200, &[], "alive"))),
-            Route::Ready => Ok(Plan::Answer(self.readiness())),
-            Route::Version => Ok(Plan::Answer(version())),
-            Route::Metrics => Ok(Plan::Answer(metrics(self.lifecycle.readiness()))),
+            Route::Ready => Ok(Plan::Answer(status::readiness(self.lifecycle.readiness()))),
+            Route::Version => Ok(Plan::Answer(status::version())),
+            Route::Metrics => Ok(Plan::Answer(status::metrics(self.lifecycle.readiness()))),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
-            Route::Icon => Ok(Plan::Answer(file(FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
+            Route::Icon => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
             Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),
             Route::Page => self.page(request),
             Route::List => self.list(request),
@@ -302,16 +293,6 @@ impl Board {
         Ok(plan)
     }
 
-    fn readiness(&self) -> Response {
-        match self.lifecycle.readiness() {
-            Readiness::Ready => responses::text(200, &[], "ready"),
-            Readiness::ReadOnly(reason) => responses::text(200, &[], &format!("ready, read-only: {}", reason.text)),
-            Readiness::NotReady(reason) => {
-                responses::text(503, &[("Retry-After", "1")], &format!("not ready: {}", reason.text))
-            }
-        }
-    }
-
     /// Leads one batch of `queue`, if one is ready. Another worker is called for whatever else is ready by now.
     fn lead<P: BatchProcessor<Connection = Client>>(&self, queue: &Queue<P>, permit: &mut PollPermit<'_>) -> bool {
         let Some(leader) = queue.try_lead() else { return false };
@@ -331,7 +312,7 @@ impl Board {
 
     fn asset(&self, name: &str) -> Result<Response, Problem> {
         let asset = self.pages.asset(name).ok_or(Problem::NotFound)?;
-        Ok(file(FOR_EVER, asset.content_type, asset.content))
+        Ok(responses::file(responses::FOR_EVER, asset.content_type, asset.content))
     }
 }
 
@@ -379,19 +360,4 @@ impl Handler for Board {
 /// The depth of the path, where the client prefers HTML.
 fn preferred_page(head: &Head) -> Option<Depth> {
     input::accepts_html(head).then(|| Depth::of(head.path()))
-}
-
-fn version() -> Response {
-    let commit = option_env!("TWOTIER_COMMIT").filter(|commit| !commit.is_empty());
-    responses::json(200, &[], &VersionJson { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), commit })
-}
-
-fn metrics(readiness: Readiness) -> Response {
-    METRICS.set_readiness(readiness);
-    let headers = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8"), responses::NO_STORE];
-    Response::new(200, &headers, Body::whole(METRICS.text()))
-}
-
-fn file(cache: (&str, &str), content_type: &str, content: &'static str) -> Response {
-    Response::new(200, &[("Content-Type", content_type), cache], Body::whole(content))
 }

@@ -9,6 +9,10 @@ use crate::page::{CONTENT_SECURITY_POLICY, Depth, Pages};
 
 /// What changes from one moment to the next.
 pub(super) const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+/// For files whose name changes with their content.
+pub(super) const FOR_EVER: (&str, &str) = ("Cache-Control", "public, max-age=31536000, immutable");
+/// For files whose name stays the same.
+pub(super) const FOR_A_DAY: (&str, &str) = ("Cache-Control", "public, max-age=86400");
 /// The same URL has a page for browsers and JSON for programs.
 pub(super) const VARY: (&str, &str) = ("Vary", "Accept");
 
@@ -68,6 +72,11 @@ pub(super) fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Respons
         VARY,
     ];
     Response::new(status, &[&page, headers].concat(), body)
+}
+
+/// A file that is part of the program.
+pub(super) fn file(cache: (&str, &str), content_type: &str, content: &'static str) -> Response {
+    Response::new(200, &[("Content-Type", content_type), cache], Body::whole(content))
 }
 
 /// A line of text.

@@ -1,13 +1,14 @@
 //! Settings: the only folder that reads the environment.
 //!
-//! In come variables, and the files that they name. Out comes a checked [`Config`], or all errors together. `source` finds
-//! the text of a setting, and `value` parses it. `database` and `database_url` read what reaches the database, and
+//! In come variables, and the files that they name. Out comes a checked [`Config`], or all errors together. `settings` is the
+//! table of all settings, `source` finds the text of one, and `value` parses it. `database` and `database_url` read what reaches the database, and
 //! `misspelt` finds variables that look like a setting. An invalid value never becomes a default, and a secret is never
 //! shown.
 
 mod database;
 mod database_url;
 mod misspelt;
+pub mod settings;
 mod source;
 mod value;
 
@@ -24,63 +25,9 @@ use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
 use crate::store::account::ReloadPassword;
 use crate::store::{Account, Host};
+pub use settings::SETTINGS;
 use source::Source;
 pub use source::{Environment, SettingError};
-
-/// A variable that can be set.
-#[derive(Debug)]
-pub struct Setting {
-    /// Its name.
-    pub name: &'static str,
-    /// Its value when it is not set; empty for none.
-    pub default: &'static str,
-    /// Never shown.
-    pub secret: bool,
-}
-
-const fn setting(name: &'static str, default: &'static str) -> Setting {
-    Setting { name, default, secret: false }
-}
-
-const fn secret(name: &'static str) -> Setting {
-    Setting { name, default: "", secret: true }
-}
-
-/// All settings. Each also has a form with `_FILE` after its name, which names a file that holds the value.
-pub const SETTINGS: &[Setting] = &[
-    setting("MYSQL_HOST", "localhost"),
-    setting("MYSQL_PORT", "3306"),
-    setting("MYSQL_USER", ""),
-    setting("MYSQL_DB", ""),
-    setting("MYSQL_DATABASE", ""),
-    secret("MYSQL_PASSWORD"),
-    secret("DATABASE_URL"),
-    setting("MYSQL_SSL_MODE", "disabled"),
-    setting("MYSQL_SSL_CA", ""),
-    setting("MYSQL_SSL_CERT", ""),
-    setting("MYSQL_SSL_KEY", ""),
-    setting("DB_CONNECTIONS", "5"),
-    setting("TAKE_OVER", "off"),
-    setting("BIND", "0.0.0.0"),
-    setting("PORT", "5000"),
-    setting("DB_WAIT", "5m"),
-    setting("DB_TIMEOUT", "5s"),
-    setting("MAX_MESSAGE_CHARS", "2000"),
-    setting("MAX_CONNECTIONS", "10000"),
-    setting("MAX_CONNECTIONS_PER_CLIENT", ""),
-    setting("REQUEST_TIMEOUT", "10s"),
-    setting("IDLE_TIMEOUT", "60s"),
-    setting("QUEUE_REQUESTS", "10000"),
-    setting("SHUTDOWN_DELAY", "0s"),
-    setting("SHUTDOWN_GRACE", "8s"),
-    secret("ADMIN_TOKEN"),
-    setting("RATE_LIMIT", "off"),
-    setting("TRUSTED_PROXIES", ""),
-    setting("PUBLIC_URL", ""),
-    setting("PAGE_TITLE", "Messages"),
-    setting("LOG_LEVEL", "info"),
-    setting("LOG_FORMAT", "text"),
-];
 
 /// The settings, checked.
 pub struct Config {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::{fmt, fs};
 
-use super::{SETTINGS, Setting, misspelt};
+use super::misspelt;
+use super::settings::{SETTINGS, Setting};
 
 /// A copy of the environment.
 #[derive(Clone)]
