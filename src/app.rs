@@ -19,7 +19,6 @@ use crate::lifecycle::Lifecycle;
 use crate::outage_log::Outages;
 use crate::store::supervisor::Supervisor;
 use crate::store::{Database, Servers, Timeouts};
-use crate::system::{processors, tune_malloc};
 
 /// What the main thread waits for.
 enum Event {
@@ -40,7 +39,6 @@ const AGAIN: &str = "stopped immediately by a second signal";
 
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
-    tune_malloc();
     config.notes.iter().for_each(|note| warn!("{note}"));
     let max_connections = fit_descriptors(config.max_connections);
     let listeners = listeners();
@@ -107,7 +105,7 @@ pub fn run(config: Config) -> Result<(), String> {
 
 /// The workers that wait for events. One processor is left for those that lead.
 fn listeners() -> usize {
-    (processors() - 1).max(1)
+    thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1))
 }
 
 fn start_server(

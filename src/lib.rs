@@ -24,7 +24,6 @@
 //! | [`outage_log`] | the log of an outage: its beginning, a count, its end |
 //! | [`retry`] | delays between attempts |
 //! | [`lifecycle`] | whether the service is starting, serving or stopping |
-//! | `system` | sockets and memory: the only `unsafe` code |
 //! | [`batch_queue`] | group commit: a queue, and the thread that runs a batch |
 //! | [`http`] | sockets, limits, parsing and writing |
 //! | [`store`] | SQL, and what an error of the database means |
@@ -52,4 +51,3 @@ pub mod outage_log;
 pub mod page;
 pub mod retry;
 pub mod store;
-mod system;

@@ -8,22 +8,22 @@
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
-pub mod admin_token;
+mod admin_token;
 pub mod body;
-pub mod cross_site;
+mod cross_site;
 mod delayed_replies;
-pub mod forwarded;
+mod forwarded;
 pub mod input;
-pub mod latest;
+mod latest;
 mod multipart;
 mod parameters;
-pub mod pending_reply;
-pub mod point;
+mod pending_reply;
+mod point;
 pub mod problem;
-pub mod rate_limit;
+mod rate_limit;
 mod recent;
-pub mod responses;
-pub mod route;
+mod responses;
+mod route;
 pub mod submit;
 
 use std::net::IpAddr;
@@ -34,10 +34,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 use url::Url;
 
-use crate::batch_queue::{self, BatchProcessor, BatchQueue};
+use crate::batch_queue::{self, BatchProcessor, BatchQueue, Source};
 use crate::http::head::Head;
-use crate::http::request::RequestId;
-use crate::http::{Body, PollPermit, Request, RequestError, Responder, Response, Service};
+use crate::http::{Body, Handler, PollPermit, Request, RequestError, RequestId, Responder, Response};
 use crate::idempotency_key::IdempotencyKey;
 use crate::lifecycle::{Lifecycle, Readiness};
 use crate::message::NewMessage;
@@ -59,25 +58,25 @@ use rate_limit::RateLimiter;
 use route::Route;
 use submit::{Endpoint, InsertBatches, InsertJob};
 
-/// What a board is like.
+/// The settings of a board.
 pub struct Settings {
     /// The pages' title.
     pub title: String,
     /// The name of this machine, for the pages.
     pub host: String,
-    /// The longest message.
+    /// Characters of the longest message.
     pub max_chars: usize,
     /// The token that turns on editing and deleting.
     pub admin_token: Option<String>,
-    /// The proxies that are believed.
+    /// The proxies whose headers count.
     pub trusted_proxies: Vec<IpNet>,
     /// Where people reach the board; the first is used for absolute links.
     pub public_urls: Vec<Url>,
-    /// Submits a minute for one client.
+    /// Submits a minute of one client.
     pub rate_limit: Option<NonZeroU32>,
-    /// Requests that may wait in a lane.
+    /// Requests that may wait in one queue.
     pub queue_requests: usize,
-    /// Bytes that may wait in a lane.
+    /// Bytes that may wait in one queue.
     pub queue_bytes: usize,
 }
 
@@ -88,7 +87,22 @@ const POINT_LEADERS: usize = 2;
 /// All leaders.
 pub const LEADERS: usize = LATEST_LEADERS + INSERT_LEADERS + POINT_LEADERS;
 
-type Queue<P> = BatchQueue<P, Arc<Database>>;
+type Queue<P> = BatchQueue<P, Clients>;
+
+/// Gives the clients of the database to the leaders of all queues.
+struct Clients(Arc<Database>);
+
+impl Source for Clients {
+    type Connection = Client;
+
+    fn try_acquire(&self) -> Option<Client> {
+        self.0.try_client()
+    }
+
+    fn is_available(&self) -> bool {
+        self.0.has_place()
+    }
+}
 
 /// The board.
 pub struct Board {
@@ -105,16 +119,16 @@ pub struct Board {
     points: Queue<PointOps>,
 }
 
-/// What is known about a request before its route is.
+/// What is known about a request before its route.
 #[derive(Clone, Copy)]
 struct RequestContext {
-    /// The client behind trusted proxies.
+    /// The client's address, as trusted proxies report it.
     client: IpAddr,
     /// The depth of the path, where the client prefers HTML.
     page: Option<Depth>,
 }
 
-/// What is to be done for a request.
+/// What a request needs.
 enum Plan {
     Answer(Response),
     Latest(ReadJob),
@@ -125,9 +139,9 @@ enum Plan {
 /// Rows and bytes of one INSERT, and requests that one SELECT answers.
 const BATCH_JOBS: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// What a request without a text counts for in a lane's bytes.
+/// The size of a request without a text in the limit of a queue.
 const JOB_BYTES: usize = 512;
-/// What lives for ever in caches, as its name changes with its content.
+/// For files whose name changes with their content.
 const FOR_EVER: (&str, &str) = ("Cache-Control", "public, max-age=31536000, immutable");
 const FOR_A_DAY: (&str, &str) = ("Cache-Control", "public, max-age=86400");
 
@@ -161,7 +175,7 @@ impl Board {
         let latest = LatestReads::new(Arc::clone(&pages), Arc::clone(outages));
         let inserts = InsertBatches::new(Arc::clone(&pages), Arc::clone(outages));
         let points = PointOps::new(Arc::clone(&pages), Arc::clone(outages));
-        let source = || Arc::clone(database);
+        let source = || Clients(Arc::clone(database));
         Board {
             lifecycle,
             max_chars: settings.max_chars,
@@ -223,11 +237,11 @@ impl Board {
         })
     }
 
-    /// A person who sent the form gets it back with what is wrong; a program gets an error.
+    /// A browser gets the form once more with what is wrong; a program gets an error.
     fn submit_form(&self, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
         let sent = body::submitted(request, Endpoint::Form)?;
         self.submit(request, context, &sent, Endpoint::Form).or_else(|problem| match problem {
-            // Another site's text is not put before a person to be sent by one click.
+            // The text of another site must not be one click away from being posted.
             Problem::CrossSite(_) => Err(problem),
             _ if context.page.is_some() => {
                 Ok(Plan::Answer(submit::returned(&self.pages, &sent.text, sent.key.as_deref(), &problem)))
@@ -253,7 +267,7 @@ impl Board {
             key,
             endpoint,
         }))?;
-        // Last: only what would be stored counts.
+        // Last, because only a submit that would be stored counts.
         match &self.rate {
             Some(rate) => rate.check(context.client).map(|()| plan).map_err(|wait| {
                 METRICS.rate_limited.inc();
@@ -302,11 +316,11 @@ impl Board {
     fn lead<P: BatchProcessor<Connection = Client>>(&self, queue: &Queue<P>, permit: &mut PollPermit<'_>) -> bool {
         let Some(leader) = queue.try_lead() else { return false };
         if self.has_ready_batch() {
-            permit.call();
+            permit.wake_helper();
         }
-        permit.leave(leader.expected());
+        permit.enter_blocking(leader.expected());
         let executed = leader.execute();
-        permit.come_back();
+        permit.exit_blocking();
         executed.reply();
         true
     }
@@ -321,7 +335,7 @@ impl Board {
     }
 }
 
-impl Service for Board {
+impl Handler for Board {
     fn respond(&self, request: Request, mut responder: Responder) {
         let context = RequestContext { client: self.proxies.client(&request), page: preferred_page(&request.head) };
         let route = Route::find(&request.head.method, request.head.path());

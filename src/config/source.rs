@@ -21,12 +21,12 @@ pub struct SettingError {
     problem: String,
 }
 
-/// Reads settings and collects what is wrong.
+/// Reads settings and collects their errors.
 pub(super) struct Source<'a> {
     environment: &'a Environment,
     ignored: Vec<&'static str>,
     notes: Vec<String>,
-    wrong: Vec<SettingError>,
+    errors: Vec<SettingError>,
 }
 
 impl Environment {
@@ -77,7 +77,7 @@ impl Environment {
 impl<'a> Source<'a> {
     pub(super) fn new(environment: &'a Environment) -> Source<'a> {
         let notes = misspelt::warnings(environment.variables.keys().map(String::as_str));
-        let mut source = Source { environment, ignored: Vec::new(), notes, wrong: Vec::new() };
+        let mut source = Source { environment, ignored: Vec::new(), notes, errors: Vec::new() };
         for setting in SETTINGS {
             if let Err(problem) = environment.value(setting.name) {
                 source.invalid(setting.name, problem);
@@ -136,7 +136,13 @@ impl<'a> Source<'a> {
             (None, Some(value)) => format!("{name}={value}"),
             (None, None) => name.to_owned(),
         };
-        self.wrong.push(SettingError { name, shown, problem });
+        self.errors.push(SettingError { name, shown, problem });
+    }
+
+    /// The variable that holds, or would hold, the value of a setting.
+    pub(super) fn variable(&self, name: &str) -> String {
+        let suffix = if self.environment.file(name).is_some() { "_FILE" } else { "" };
+        format!("{name}{suffix}")
     }
 
     /// Adds a warning about something that is not wrong.
@@ -150,7 +156,7 @@ impl<'a> Source<'a> {
         self.note(note);
     }
 
-    /// Notes, every setting as a person may see it, and what is wrong.
+    /// Warnings, every setting with its value or a mask, and the errors.
     pub(super) fn finish(self) -> (Vec<String>, Vec<(&'static str, String)>, Vec<SettingError>) {
         let show = |setting: &Setting| match (self.text(setting.name), setting.secret) {
             (Some(_), true) => "(set, not shown)".to_owned(),
@@ -158,7 +164,7 @@ impl<'a> Source<'a> {
             (None, _) => setting.default.to_owned(),
         };
         let shown = SETTINGS.iter().map(|setting| (setting.name, show(setting))).collect();
-        (self.notes, shown, self.wrong)
+        (self.notes, shown, self.errors)
     }
 
     fn text(&self, name: &'static str) -> Option<String> {
@@ -172,8 +178,8 @@ fn find(name: &'static str) -> &'static Setting {
 }
 
 impl SettingError {
-    /// Whether it concerns this variable.
-    pub(super) fn is_about(&self, name: &str) -> bool {
+    /// Whether it is about this setting.
+    pub(super) fn names(&self, name: &str) -> bool {
         self.name == name
     }
 }

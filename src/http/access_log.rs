@@ -1,4 +1,4 @@
-//! What is kept of a request until it is answered: for its line in the log, and for the metrics.
+//! What log and metrics need of a request, kept until its response.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -10,42 +10,43 @@ use super::request::RequestId;
 use super::response::Response;
 use crate::metrics::METRICS;
 
-/// A request on its way to its answer.
+/// A request without a response yet.
 #[derive(Debug)]
 pub(super) struct AccessRecord {
-    /// Its name in the logs and in its answer.
+    /// Its name in the logs and in the response.
     pub(super) id: RequestId,
-    /// Which of the service's routes it takes; a name from the code.
+    /// The route, which is a name from the code.
     pub(super) route: &'static str,
-    /// Who sent it, as far as is known.
+    /// The address of the client, as far as it is known.
     pub(super) client: IpAddr,
     method: &'static str,
     arrived: Instant,
 }
 
-/// The route of what takes none.
+/// The route of a request that has none.
 const NO_ROUTE: &str = "-";
 
 impl AccessRecord {
-    /// A request that has just arrived; without a method when it is not even one.
+    /// A request that arrives now. `method` is none when it could not be parsed.
     pub(super) fn new(id: RequestId, method: Option<&Method>, client: IpAddr) -> AccessRecord {
         AccessRecord { id, route: NO_ROUTE, client, method: method.map_or("-", name), arrived: Instant::now() }
     }
 
-    /// It is answered.
-    pub(super) fn answered(&self, reply: &Response) {
+    /// Counts and logs the request with its response.
+    pub(super) fn answered(&self, response: &Response) {
         let took = self.arrived.elapsed();
-        METRICS.requests.with_label_values(&[self.route, self.method, reply.status_text()]).inc();
+        let status = response.status().to_string();
+        METRICS.requests.with_label_values(&[self.route, self.method, &status]).inc();
         METRICS.request_seconds.with_label_values(&[self.route]).observe(took.as_secs_f64());
         debug!(
-            status = reply.status(), us = took.as_micros() as u64, bytes = reply.body_length(), method = self.method,
+            status = response.status(), us = took.as_micros() as u64, bytes = response.body_length(), method = self.method,
             route = self.route, client:% = self.client, request_id = self.id.as_str();
             "request"
         );
     }
 }
 
-/// A method as a label: those that are not ours count as one, because a client may invent any number of them.
+/// The label of a method. Unknown methods share one, because clients may invent any number of them.
 fn name(method: &Method) -> &'static str {
     match method {
         Method::Get => "GET",

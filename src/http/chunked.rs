@@ -3,7 +3,7 @@
 //! Chunk extensions and trailers are read and dropped. Strict where leniency would let two servers disagree on where a
 //! request ends: no bare LF, no sign, no space before the size.
 
-use super::RequestError;
+use super::error::RequestError;
 use super::head::is_token_byte;
 
 /// The longest size line or trailer line.

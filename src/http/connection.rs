@@ -11,32 +11,26 @@ use socket2::SockRef;
 use tiny_http::Method;
 
 use super::close_reason::CloseReason;
-use super::connections::Slot;
+use super::error::RequestError;
 use super::head::{Head, Persistence};
+use super::limits::Limits;
 use super::memory_budget::Reservation;
+use super::poll::{Interest, Registered, unacknowledged_bytes};
 use super::request::Request;
 use super::request_reader::{Progress, RequestReader};
 use super::response::{Encoded, Response};
-use super::{Limits, RequestError};
-use crate::system::{Interest, Watched, unacknowledged_bytes};
+use super::slots::Slot;
+use super::stage::{Closing, Evictable, LINGER, Stage};
 
 /// The bytes that are read and dropped from a client that has its last response. A close with unread bytes is a reset,
 /// and a reset may overtake the response (RFC 9112, section 9.6).
 const MAX_DISCARD: usize = 8 * 1024 * 1024;
 /// Reads in a row from one client. After them its deadline is checked and other clients are served.
 const MAX_READS: usize = 8;
-/// The time that a client has to close after it received its last response.
-const LINGER: Duration = Duration::from_secs(1);
-/// The rate at which a client must take a response, after the first `request_timeout`.
-const MIN_BYTES_PER_SECOND: u32 = 4 * 1024;
-/// A new connection without a byte counts as an incomplete request for this time, and as idle after it.
-const FIRST_BYTE: Duration = Duration::from_secs(1);
-/// A client that took nothing of its response for this time may be closed to make room.
-const STALLED: Duration = Duration::from_secs(1);
 
 /// A connection. One thread owns it, or the table holds it.
 pub(super) struct Connection {
-    socket: Watched<TcpStream>,
+    socket: Registered<TcpStream>,
     peer: IpAddr,
     slot: Slot,
     reservation: Reservation,
@@ -53,54 +47,6 @@ pub(super) struct Connection {
     /// The client has ended its side, or the connection is broken. Then only a read of 0 bytes shows that all is read,
     /// and epoll must be asked again.
     read_closed: bool,
-}
-
-/// What a connection is doing while no handler has its request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// No byte has arrived since the connection was accepted.
-    New { since: Instant },
-    /// No byte of the next request has arrived.
-    Idle { since: Instant },
-    /// A part of a request has arrived.
-    Reading { since: Instant },
-    /// A response is being sent.
-    Writing { since: Instant, progress: Instant },
-    /// The sending side is shut down.
-    Closing(Closing),
-}
-
-/// A connection whose sending side is shut down. It keeps its slot until the client has the last response, so that what the
-/// kernel holds for clients is bounded by the slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Closing {
-    since: Instant,
-    /// Bytes that were not acknowledged then.
-    unacknowledged: usize,
-    /// Bytes that may still be read and dropped. None when the client has ended its side.
-    discard: Option<usize>,
-}
-
-/// What a connection is doing, for the metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StageName {
-    /// Waits for the first byte of a request.
-    Idle,
-    /// Has a part of a request.
-    Reading,
-    /// Has a part of a response to send.
-    Writing,
-    /// Has sent its last response and waits for the client to close.
-    Closing,
-}
-
-/// Why a connection may be closed to make room for another one, and since when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Evictable {
-    /// It has nothing to do.
-    Idle(Instant),
-    /// Its request is incomplete, or its client stopped taking the response.
-    Incomplete(Instant),
 }
 
 /// What the next response must know about its request.
@@ -135,32 +81,9 @@ pub(super) enum Expiry {
     Drop,
 }
 
-impl StageName {
-    pub(super) const ALL: [StageName; 4] =
-        [StageName::Idle, StageName::Reading, StageName::Writing, StageName::Closing];
-
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            StageName::Idle => "idle",
-            StageName::Reading => "reading",
-            StageName::Writing => "writing",
-            StageName::Closing => "closing",
-        }
-    }
-}
-
-impl Evictable {
-    /// The longer ago, the sooner it is closed.
-    pub(super) fn since(self) -> Instant {
-        match self {
-            Evictable::Idle(since) | Evictable::Incomplete(since) => since,
-        }
-    }
-}
-
 impl Connection {
     pub(super) fn new(
-        socket: Watched<TcpStream>,
+        socket: Registered<TcpStream>,
         peer: IpAddr,
         slot: Slot,
         reservation: Reservation,
@@ -213,7 +136,7 @@ impl Connection {
                 Ok(n) => {
                     self.drained = n < scratch.len() && !self.read_closed;
                     self.reader.add(&scratch[..n]);
-                    if matches!(self.stage, Stage::New { .. } | Stage::Idle { .. }) {
+                    if self.stage.is_idle() {
                         self.stage = Stage::Reading { since: Instant::now() };
                     }
                     if n < scratch.len() {
@@ -231,10 +154,9 @@ impl Connection {
         self.parse().unwrap_or(Next::Wait(Interest::Read))
     }
 
-    /// Takes the response to the request that [`Connection::advance`] yielded, and sends as much of it as the socket
-    /// takes.
-    /// `lines` are more header lines. `keep` is false when the service is stopping. Returns what the connection needs next, which is
-    /// never a request: the thread that gets the next event parses the bytes after this one.
+    /// Sends as much as the socket takes of the response to the request that [`Connection::advance`] yielded, with more
+    /// header `lines`. `keep` is false when the service is stopping. Returns what the connection needs next. That is
+    /// never a request: the thread that gets the next event parses the bytes that follow.
     pub(super) fn send(&mut self, response: Response, lines: [&str; 2], keep: bool) -> Next {
         if !keep {
             self.answer.persistence = Persistence::Close;
@@ -264,32 +186,16 @@ impl Connection {
 
     /// How much of the budget it holds and for how long. The highest score is closed first.
     pub(super) fn memory_score(&self, now: Instant) -> u128 {
-        let since = match self.stage {
-            Stage::New { since }
-            | Stage::Idle { since }
-            | Stage::Reading { since }
-            | Stage::Writing { since, .. }
-            | Stage::Closing(Closing { since, .. }) => since,
-        };
-        self.reservation.bytes() as u128 * now.saturating_duration_since(since).as_micros()
+        self.reservation.bytes() as u128 * now.saturating_duration_since(self.stage.since()).as_micros()
     }
 
     /// Sets the deadline, and asks for an event unless that was done before and no event was missed.
     pub(super) fn park(&mut self, interest: Interest, missed_event: bool, limits: &Limits) -> io::Result<()> {
-        self.deadline = match self.stage {
-            Stage::New { since } | Stage::Idle { since } => since + limits.idle_timeout,
-            Stage::Reading { since } => since + limits.request_timeout,
-            Stage::Writing { since, progress } => {
-                let sent = self.unsent.as_ref().map_or(0, Encoded::sent);
-                since + time_to_send(progress - since, sent, limits.request_timeout)
-            }
-            Stage::Closing(Closing { since, discard: Some(_), .. }) => since + LINGER,
-            // No event reports that all is acknowledged: the sweep asks the kernel.
-            Stage::Closing(Closing { since, discard: None, .. }) => {
-                self.deadline = since;
-                return Ok(());
-            }
-        };
+        let sent = self.unsent.as_ref().map_or(0, Encoded::sent);
+        self.deadline = self.stage.deadline(sent, limits);
+        if let Stage::Closing(Closing { discard: None, .. }) = self.stage {
+            return Ok(());
+        }
         match interest {
             Interest::Read if self.armed == Some(interest) && self.drained && !missed_event => Ok(()),
             Interest::Read | Interest::Write => self.arm(interest),
@@ -317,33 +223,14 @@ impl Connection {
         self.read_closed = true;
     }
 
-    /// Whether no byte of a request has arrived.
-    pub(super) fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::New { .. } | Stage::Idle { .. })
-    }
-
     /// What it is doing.
-    pub(super) fn stage(&self) -> StageName {
-        match self.stage {
-            Stage::New { .. } | Stage::Idle { .. } => StageName::Idle,
-            Stage::Reading { .. } => StageName::Reading,
-            Stage::Writing { .. } => StageName::Writing,
-            Stage::Closing(_) => StageName::Closing,
-        }
+    pub(super) fn stage(&self) -> &Stage {
+        &self.stage
     }
 
     /// Whether it may be closed at `now` to make room.
     pub(super) fn evictable(&self, now: Instant) -> Option<Evictable> {
-        match self.stage {
-            _ if self.slot.is_overflow() => None,
-            Stage::New { since } if now < since + FIRST_BYTE => Some(Evictable::Incomplete(since)),
-            Stage::New { since } | Stage::Idle { since } | Stage::Closing(Closing { since, .. }) => {
-                Some(Evictable::Idle(since))
-            }
-            Stage::Reading { since } => Some(Evictable::Incomplete(since)),
-            Stage::Writing { progress, .. } if now >= progress + STALLED => Some(Evictable::Incomplete(progress)),
-            Stage::Writing { .. } => None,
-        }
+        self.stage.evictable(now).filter(|_| !self.slot.is_overflow())
     }
 
     /// What must happen now, when the deadline has passed at `now`.
@@ -352,11 +239,13 @@ impl Connection {
             return None;
         }
         match self.stage {
-            Stage::Closing(closing) if !self.is_closed(closing, now, limits) => return None,
+            Stage::Closing(closing) => {
+                let left = unacknowledged_bytes(&*self.socket).unwrap_or_default();
+                return closing.is_over(left, now, limits).then_some(Expiry::Drop);
+            }
             Stage::Reading { .. } => return Some(Expiry::Refuse),
             Stage::New { .. } | Stage::Idle { .. } => self.set_close_reason(CloseReason::IdleTimeout),
             Stage::Writing { .. } => self.set_close_reason(CloseReason::WriteTimeout),
-            Stage::Closing(_) => {}
         }
         Some(Expiry::Drop)
     }
@@ -446,13 +335,6 @@ impl Connection {
         unacknowledged_bytes(&*self.socket).map_or(true, |bytes| bytes == 0)
     }
 
-    /// Whether the client has the last response, or takes it too slowly.
-    fn is_closed(&self, closing: Closing, now: Instant, limits: &Limits) -> bool {
-        let left = unacknowledged_bytes(&*self.socket).unwrap_or_default();
-        let taken = closing.unacknowledged.saturating_sub(left);
-        left == 0 || now >= closing.since + at_minimum_rate(taken).max(limits.request_timeout)
-    }
-
     /// What the bytes that have arrived amount to, or nothing while more of them are needed.
     fn parse(&mut self) -> Option<Next> {
         match self.reader.next() {
@@ -485,31 +367,5 @@ impl Drop for Connection {
         if self.close_reason != CloseReason::Shutdown && (self.unsent.is_some() || !self.is_delivered()) {
             let _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
         }
-    }
-}
-
-/// The time that a response may take, from its start, when its last `progress` was so long after the start and the
-/// client took `sent` bytes. It ends `timeout` after the last progress, and when the average is below the minimum rate.
-fn time_to_send(progress: Duration, sent: usize, timeout: Duration) -> Duration {
-    (progress + timeout).min(at_minimum_rate(sent).max(timeout))
-}
-
-fn at_minimum_rate(bytes: usize) -> Duration {
-    Duration::from_secs(bytes as u64) / MIN_BYTES_PER_SECOND
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_extends_the_time_of_a_response_down_to_a_minimum_rate() {
-        let seconds = Duration::from_secs;
-        let timeout = seconds(10);
-        assert_eq!(time_to_send(seconds(0), 0, timeout), seconds(10), "nothing was taken");
-        assert_eq!(time_to_send(seconds(5), 300_000, timeout), seconds(15), "the rate is high");
-        assert_eq!(time_to_send(seconds(500), 600_000_000, timeout), seconds(510), "and may last");
-        assert_eq!(time_to_send(seconds(9), 4096, timeout), seconds(10), "too slow for the first period");
-        assert_eq!(time_to_send(seconds(29), 30 * 4096, timeout), seconds(30), "the average falls below the minimum");
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use tiny_http::Method;
 
-use super::RequestError;
+use super::error::RequestError;
 
 /// The most bytes of request line and headers together.
 pub const MAX_HEAD: usize = 16 * 1024;

@@ -27,8 +27,8 @@ pub(super) const OVERFLOW_SLOTS: usize = 64;
 /// Bytes of incomplete requests and unsent responses of all connections. Above it the connection that has held most for
 /// longest is closed.
 pub(super) const MAX_BUFFERED_BYTES: usize = 32 * 1024 * 1024;
-/// The most that the kernel buffers to send on one connection. It bounds what slow clients cost: by itself the kernel buffers
-/// megabytes for each. Below 96 KiB a large response on loopback waits 40 ms for each acknowledgement.
+/// The most that the kernel buffers to send on one connection. It bounds what slow clients cost: by itself the kernel
+/// buffers megabytes for each. Below 96 KiB a large response on loopback waits 40 ms for each acknowledgement.
 pub(super) const KERNEL_SEND_BUFFER: usize = 128 * 1024;
 /// A socket takes no more bytes while so many can't be sent, because the client does not read or the network is slow.
 pub(super) const KERNEL_UNSENT: usize = 16 * 1024;

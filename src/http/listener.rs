@@ -11,14 +11,14 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use super::limits::{KERNEL_RECEIVE_BUFFER, KERNEL_SEND_BUFFER, KERNEL_UNSENT};
-use crate::system::{Interest, Sockets, Watched};
+use super::poll::{Interest, Mode, Poller, Registered};
 
 /// The key of the listener's events. Connections have the number of their slot.
 pub(super) const LISTENER_KEY: usize = usize::MAX - 1;
 
 /// Where connections come in.
 pub(super) struct Listener {
-    socket: Mutex<Option<Watched<TcpListener>>>,
+    socket: Mutex<Option<Registered<TcpListener>>>,
 }
 
 /// Connections that wait to be accepted; the system may have a lower limit. The standard library's backlog is 128: the
@@ -43,9 +43,9 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 impl Listener {
     /// Registers `listener`, without an interest in its events yet.
-    pub(super) fn new(listener: TcpListener, sockets: &Arc<Sockets>) -> io::Result<Listener> {
+    pub(super) fn new(listener: TcpListener, poller: &Arc<Poller>) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
-        Ok(Listener { socket: Mutex::new(Some(Watched::once(listener, sockets)?)) })
+        Ok(Listener { socket: Mutex::new(Some(Registered::new(listener, poller, Mode::Oneshot)?)) })
     }
 
     /// Asks for an event when the next connection can be accepted.
@@ -99,7 +99,7 @@ impl Listener {
     }
 
     /// A panic under this lock leaves nothing half-changed, so poison means nothing.
-    fn lock(&self) -> MutexGuard<'_, Option<Watched<TcpListener>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Registered<TcpListener>>> {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,7 +135,7 @@ fn accept(
     true
 }
 
-fn arm(listener: &Watched<TcpListener>) {
+fn arm(listener: &Registered<TcpListener>) {
     if let Err(error) = listener.arm(LISTENER_KEY, Interest::Read) {
         error!("the listener can't be waited for: {error}");
     }

@@ -1,42 +1,42 @@
-//! A bound on the bytes that all connections hold together: requests half read and answers half sent.
+//! A limit on the bytes that all connections buffer together: incomplete requests and unsent responses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The bytes that may be held.
+/// The bytes that may be buffered.
 #[derive(Debug)]
-pub struct MemoryBudget {
+pub(super) struct MemoryBudget {
     limit: usize,
     held: AtomicUsize,
 }
 
-/// What one connection holds of a [`MemoryBudget`]; given back on drop.
+/// The part of a [`MemoryBudget`] that one connection holds. Dropping it frees the bytes.
 #[derive(Debug)]
-pub struct Reservation {
+pub(super) struct Reservation {
     budget: Arc<MemoryBudget>,
     bytes: usize,
 }
 
 impl MemoryBudget {
     /// A budget of `limit` bytes.
-    pub fn new(limit: usize) -> Arc<MemoryBudget> {
+    pub(super) fn new(limit: usize) -> Arc<MemoryBudget> {
         Arc::new(MemoryBudget { limit, held: AtomicUsize::new(0) })
     }
 
-    /// A share that holds nothing yet.
-    pub fn share(self: &Arc<MemoryBudget>) -> Reservation {
+    /// A reservation of no bytes yet.
+    pub(super) fn reservation(self: &Arc<MemoryBudget>) -> Reservation {
         Reservation { budget: Arc::clone(self), bytes: 0 }
     }
 }
 
 impl Reservation {
-    /// Bytes that are held.
-    pub fn bytes(&self) -> usize {
+    /// The reserved bytes.
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Makes this share `bytes` large. False, and unchanged, when it would grow beyond the budget.
-    pub fn resize(&mut self, bytes: usize) -> bool {
+    /// Changes the reservation to `bytes`. Returns false, and changes nothing, when the budget has too little left.
+    pub(super) fn resize(&mut self, bytes: usize) -> bool {
         let held = &self.budget.held;
         if bytes <= self.bytes {
             if bytes < self.bytes {
@@ -65,9 +65,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_never_exceed_the_budget_and_give_back_what_they_held() {
+    fn reservations_never_exceed_the_budget_and_free_their_bytes() {
         let budget = MemoryBudget::new(100);
-        let (mut a, mut b) = (budget.share(), budget.share());
+        let (mut a, mut b) = (budget.reservation(), budget.reservation());
         assert!(a.resize(60));
         assert!(!b.resize(41));
         assert!(b.resize(40));
@@ -75,6 +75,6 @@ mod tests {
         assert!(a.resize(10));
         assert!(b.resize(90));
         drop((a, b));
-        assert!(budget.share().resize(100));
+        assert!(budget.reservation().resize(100));
     }
 }

@@ -3,8 +3,8 @@
 //! Yields one complete, checked request at a time; bytes behind it wait. Holds no more than a head and a body may have,
 //! and what a read brings beyond them. Never touches a socket.
 
-use super::RequestError;
 use super::chunked::Decoder;
+use super::error::RequestError;
 use super::head::{Finder, Framing, Head};
 
 /// The bytes of one client.

@@ -1,48 +1,55 @@
-//! A request's way back to its client, which travels with the request.
+//! The way of a response back to its client. It travels with the request.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::RequestError;
 use super::access_log::AccessRecord;
 use super::connection::Connection;
 use super::request::RequestId;
 use super::response::Response;
-use super::server::Server;
 
-/// Answers one request, from whichever thread finishes it. Dropped unanswered, it answers 500.
+/// Sends responses. The server implements it.
+pub(super) trait ResponseSink: Send + Sync {
+    /// Sends `response` on the connection whose request it answers.
+    fn finish(&self, connection: Box<Connection>, response: Response, access: &AccessRecord);
+
+    /// The response to the request called `id`, which its handler dropped.
+    fn handler_dropped(&self, id: &RequestId) -> Response;
+}
+
+/// Sends the response to one request, from any thread. Dropped without a response, it sends 500.
 pub struct Responder {
-    server: Arc<Server>,
-    /// Taken by the answer; still here on drop only when there was none.
+    sink: Arc<dyn ResponseSink>,
+    /// None after the response.
     connection: Option<Box<Connection>>,
     access: AccessRecord,
 }
 
 impl Responder {
-    pub(super) fn new(server: Arc<Server>, connection: Box<Connection>, access: AccessRecord) -> Responder {
-        Responder { server, connection: Some(connection), access }
+    pub(super) fn new(sink: Arc<dyn ResponseSink>, connection: Box<Connection>, access: AccessRecord) -> Responder {
+        Responder { sink, connection: Some(connection), access }
     }
 
-    /// Says what log and metrics can't know: the route, by a name from the code, and who the client is behind its
+    /// Sets what log and metrics need: the route, which is a name from the code, and the client, which may be behind
     /// proxies.
     pub fn describe(&mut self, route: &'static str, client: IpAddr) {
         self.access.route = route;
         self.access.client = client;
     }
 
-    /// The request's name in the logs.
+    /// The name of the request in the logs.
     pub fn request_id(&self) -> &RequestId {
         &self.access.id
     }
 
-    /// Sends `reply`, or as much of it as the socket takes now; the server sends the rest.
-    pub fn answer(mut self, reply: Response) {
-        self.send(reply);
+    /// Sends as much of the response as the socket takes now. The server sends the rest.
+    pub fn answer(mut self, response: Response) {
+        self.send(response);
     }
 
-    fn send(&mut self, reply: Response) {
+    fn send(&mut self, response: Response) {
         if let Some(connection) = self.connection.take() {
-            self.server.finish(connection, reply, &self.access);
+            self.sink.finish(connection, response, &self.access);
         }
     }
 }
@@ -50,8 +57,8 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if self.connection.is_some() {
-            let reply = self.server.service().refuse(RequestError::HandlerDropped, None, &self.access.id);
-            self.send(reply);
+            let response = self.sink.handler_dropped(&self.access.id);
+            self.send(response);
         }
     }
 }

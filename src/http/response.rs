@@ -1,40 +1,41 @@
-//! Answers: a head that `tiny_http` prints, a body that many answers may share, and the bytes of both on their way out.
+//! Responses: a head, a body that many responses may share, and the bytes of both while they are sent.
 
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use tiny_http::{HTTPVersion, Header, StatusCode};
+use tiny_http::{Header, StatusCode};
 
-/// An answer that does not know yet which request it goes to; cheap to clone.
+/// A response that does not depend on the connection yet. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Response {
-    status: u16,
-    /// What `tiny_http` printed: status line and headers, but for `Content-Length` and the empty line.
+    status: StatusCode,
+    /// Status line and headers that several responses may share.
     head: Arc<[u8]>,
-    /// Lines of this answer alone, each with its CRLF.
+    /// Header lines of this response alone, each with its CRLF.
     lines: String,
     body: Body,
 }
 
-/// The bytes behind the head.
+/// The bytes after the head.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// None.
+    /// No bytes.
     Empty,
-    /// One piece, shared by all who get it.
+    /// One shared piece.
     Whole(Arc<Vec<u8>>),
-    /// Two shared pieces with something of this answer alone between them.
+    /// Two shared pieces, and between them text of this response alone.
     Split {
         /// The shared first piece.
         before: Arc<Vec<u8>>,
-        /// What stands between.
+        /// The text between them.
         own: String,
         /// The shared last piece.
         after: Arc<Vec<u8>>,
     },
 }
 
-/// An answer that is being written.
+/// A response that is being sent.
 #[derive(Debug)]
 pub(super) struct Encoded {
     head: Vec<u8>,
@@ -47,44 +48,33 @@ pub(super) struct Encoded {
 const MAX_LENGTH_LINES: usize = 40;
 
 impl Response {
-    /// An answer with these headers, which must be ASCII and, as a matter of `tiny_http`'s, neither `Connection` nor
-    /// `Content-Length`: the first is the connection's, the second follows from `body`.
+    /// A response with these headers, without `Connection` and `Content-Length`: the first is the connection's, and the
+    /// second follows from `body`. A header that is not ASCII is left out.
     pub fn new(status: u16, headers: &[(&str, &str)], body: Body) -> Response {
-        let server = ("Server", env!("CARGO_PKG_NAME"));
-        let headers = headers
-            .iter()
-            .chain([&server])
-            // A header that is not ASCII can't be sent; all of ours are, and a test of each route sees them.
-            .filter_map(|(name, value)| Header::from_bytes(name.as_bytes(), value.as_bytes()).ok())
-            .collect();
-        // No body for the printer: bodies are shared, and go out beside the head. Without a length it would go chunked,
-        // and so it would beyond its threshold, or for a TE among the headers of the request.
-        let mut head = Vec::with_capacity(512);
-        let printed = tiny_http::Response::new(StatusCode(status), headers, io::empty(), Some(0), None)
-            .with_chunked_threshold(usize::MAX)
-            .raw_print(&mut head, HTTPVersion(1, 1), &[], true, None);
-        debug_assert!(printed.is_ok(), "a Vec takes all that is written to it");
-        let without_length = head.strip_suffix(b"Content-Length: 0\r\n\r\n");
-        debug_assert!(without_length.is_some(), "the length is printed last");
-        Response { status, head: without_length.unwrap_or_default().into(), lines: String::new(), body }
+        let status = StatusCode(status);
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let mut head = format!("HTTP/1.1 {} {}\r\n", status.0, status.default_reason_phrase());
+        for (name, value) in [("Server", env!("CARGO_PKG_NAME")), ("Date", &date)].iter().chain(headers) {
+            if let Ok(header) = Header::from_bytes(*name, *value) {
+                push_line(&mut head, header.field.as_str().as_str(), header.value.as_str());
+            }
+        }
+        Response { status, head: head.into_bytes().into(), lines: String::new(), body }
     }
 
-    /// The same answer with another body, without printing its head again.
+    /// The same response with another body. Its head is not formatted again.
     pub fn with_body(mut self, body: Body) -> Response {
         self.body = body;
         self
     }
 
-    /// Adds a header of this answer alone, without printing the others again.
+    /// Adds a header to this response alone. The head is not formatted again.
     pub fn with_header(mut self, name: &str, value: &str) -> Response {
-        self.lines.push_str(name);
-        self.lines.push_str(": ");
-        self.lines.push_str(value);
-        self.lines.push_str("\r\n");
+        push_line(&mut self.lines, name, value);
         self
     }
 
-    /// Puts `text` between the pieces of a spliced body.
+    /// Puts `text` between the pieces of a split body.
     pub fn with_insert(mut self, text: String) -> Response {
         if let Body::Split { own, .. } = &mut self.body {
             *own = text;
@@ -94,12 +84,7 @@ impl Response {
 
     /// The status code.
     pub fn status(&self) -> u16 {
-        self.status
-    }
-
-    /// The status code as it stands in the status line.
-    pub(super) fn status_text(&self) -> &str {
-        self.head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default()
+        self.status.0
     }
 
     /// Bytes of the body.
@@ -107,19 +92,15 @@ impl Response {
         self.body.len()
     }
 
-    /// The bytes to send: `lines`, each with its CRLF, go in behind the status line, because `tiny_http` drops
-    /// `Connection`, and because the rest of the head may be shared. `head_only` leaves the body out.
+    /// The bytes to send, with more header `lines`, each with its CRLF. `head_only` leaves the body out.
     pub(super) fn encode(self, lines: &[&str], head_only: bool) -> Encoded {
-        let status_line = self.head.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let (first, rest) = self.head.split_at(status_line);
         let own: usize = lines.iter().map(|line| line.len()).sum();
         let mut head = Vec::with_capacity(self.head.len() + self.lines.len() + own + MAX_LENGTH_LINES);
-        head.extend_from_slice(first);
-        lines.iter().for_each(|line| head.extend_from_slice(line.as_bytes()));
+        head.extend_from_slice(&self.head);
         head.extend_from_slice(self.lines.as_bytes());
-        head.extend_from_slice(rest);
+        lines.iter().for_each(|line| head.extend_from_slice(line.as_bytes()));
         // RFC 9110, section 8.6: no Content-Length in a 204.
-        let written = match self.status {
+        let written = match self.status() {
             204 => write!(head, "\r\n"),
             _ => write!(head, "Content-Length: {}\r\n\r\n", self.body.len()),
         };
@@ -127,6 +108,10 @@ impl Response {
         let body = if head_only { Body::Empty } else { self.body };
         Encoded { length: head.len() + body.len(), head, body, position: 0 }
     }
+}
+
+fn push_line(lines: &mut String, name: &str, value: &str) {
+    [name, ": ", value, "\r\n"].iter().for_each(|part| lines.push_str(part));
 }
 
 impl Body {
@@ -149,13 +134,13 @@ impl Body {
 }
 
 impl Encoded {
-    /// `HTTP/1.1 100 Continue`, which `tiny_http` would give a date and a length.
+    /// `HTTP/1.1 100 Continue`, which has neither headers nor a body.
     pub(super) fn continue_100() -> Encoded {
         let head = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
         Encoded { length: head.len(), head, body: Body::Empty, position: 0 }
     }
 
-    /// The bytes that it holds, all of them until the last one is written.
+    /// The bytes that it holds in memory: all of them until the last one is sent.
     pub(super) fn size(&self) -> usize {
         self.length
     }
@@ -165,7 +150,7 @@ impl Encoded {
         self.position
     }
 
-    /// Writes until all is written or the socket blocks, which is the error `WouldBlock`.
+    /// Writes until all is written. Fails with `WouldBlock` when the socket takes no more.
     pub(super) fn write_to(&mut self, mut socket: impl Write) -> io::Result<()> {
         while self.position < self.length {
             let [a, b, c] = self.body.parts();
@@ -245,12 +230,15 @@ mod tests {
     }
 
     #[test]
-    fn own_lines_stand_behind_the_status_line() {
+    fn a_head_has_the_status_the_date_and_all_headers() {
         let reply = Response::new(200, &[("Content-Type", "text/plain")], Body::whole("hello")).with_header("A", "b");
         let out = print(reply, &["Connection: close\r\n"], false);
-        assert!(out.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\nA: b\r\n"), "{out}");
-        assert!(out.contains("\r\nServer: twotier\r\n") && out.contains("\r\nDate: "), "{out}");
-        assert!(out.contains("\r\nContent-Length: 5\r\n") && out.ends_with("\r\n\r\nhello"), "{out}");
+        let mut lines = out.split("\r\n").filter(|line| !line.starts_with("Date: "));
+        let want =
+            "HTTP/1.1 200 OK|Server: twotier|Content-Type: text/plain|A: b|Connection: close|Content-Length: 5||hello";
+        assert!(want.split('|').eq(&mut lines), "{out}");
+        let date = out.split("\r\n").find_map(|line| line.strip_prefix("Date: ")).unwrap();
+        assert!(httpdate::parse_http_date(date).is_ok_and(|date| date.elapsed().unwrap().as_secs() < 10), "{date}");
     }
 
     #[test]

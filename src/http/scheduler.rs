@@ -1,103 +1,91 @@
-//! PollPermits: which of the workers listen, and who listens instead of one that blocks.
+//! Poll permits: which workers may wait for events, and which one continues when one of them blocks.
 //!
-//! A worker that listens takes a batch of events and handles them one by one, which is quick, because nothing of it
-//! blocks. So a few listeners are enough; more of them would wake each other for every event. Who then has to block
-//! gives its turn to another worker, unless it will listen again in a moment: a thread that is woken costs more than
-//! what waits meanwhile. Who is found to be late after all, at a look at the deadlines, loses its turn, and then nobody
-//! keeps one for a while.
+//! A worker with a permit takes a batch of events and handles them one after the other. That is quick, because it never
+//! blocks on a socket, so a few permits are enough: more pollers would wake each other for every event. Before a worker
+//! waits for the database it hands its permit to another worker, as Go's scheduler hands off a P before a system call.
+//! It keeps the permit when it will be back soon: waking a thread costs more than what waits meanwhile. The sweeper
+//! retakes the permit of a worker that overruns.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Who has a turn.
+/// The permits of all workers.
 pub(super) struct PollPermits {
     state: Mutex<State>,
     wake: Condvar,
-    /// Workers that have a turn at most. Those who block and those who are called need workers beyond them.
-    most: usize,
-    /// Another worker is woken when fewer have one.
-    least: usize,
+    /// Permits that exist. Workers that block and workers that help need none.
+    total: usize,
+    /// Another worker is woken when fewer permits are in use.
+    min_held: usize,
 }
 
 #[derive(Default)]
 struct State {
-    /// PollPermits that workers have, those included who are away for a moment.
-    taken: usize,
-    /// The workers that are away for a moment, and since when they have done what blocks.
-    away: Vec<(usize, Instant)>,
-    /// Workers that are away for too long and not back yet.
-    late: usize,
-    /// When somebody was last found to be late, or came back late.
-    last_late: Option<Instant>,
-    /// A worker was called and has not come yet.
-    called: bool,
+    /// Permits that workers have, including those of [`State::lent`].
+    held: usize,
+    /// The workers that block with their permit, and since when.
+    lent: Vec<(usize, Instant)>,
+    /// A worker is to look for queued work.
+    helper_wanted: bool,
 }
 
-/// A worker's turn, when it has one.
+/// A worker's permit, if it has one.
 pub struct PollPermit<'a> {
-    turns: &'a PollPermits,
+    permits: &'a PollPermits,
     worker: usize,
-    standing: Standing,
-    /// Since when the worker has done what blocks instead of listening.
-    busy_since: Option<Instant>,
+    state: PermitState,
+    /// The first call of [`PollPermit::enter_blocking`] since the worker last waited for events.
+    blocking_since: Option<Instant>,
 }
 
-/// How a worker stands to its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Without,
-    Here,
-    RejectReason,
+enum PermitState {
+    None,
+    Held,
+    /// The worker blocks, and another worker may get the permit.
+    Lent,
 }
 
-/// What a worker has to do.
+/// What a worker does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Task {
-    /// To wait for events and to handle them.
-    Listen,
-    /// To look for what is left to do, as another one has called.
+    /// Wait for events and handle them.
+    Poll,
+    /// Run what is queued: another worker asked for help.
     Help,
 }
 
-/// How long a worker with a turn may stay away from listening, all together: what others may wait for it, while to wake
-/// a thread for each batch would cost everybody more. Quick reads and quick disks are below it.
-const MOMENT: Duration = Duration::from_millis(1);
-/// Who is away for so long is late: nothing that was expected to be short takes so long on a busy machine.
-const LATE: Duration = Duration::from_millis(5);
-/// How long turns are given away before anything that blocks, after somebody who was late is back.
-const DISTRUST: Duration = Duration::from_secs(1);
+/// The time that a worker with a permit may block in total before it waits for events again.
+const MAX_INLINE_BLOCKING: Duration = Duration::from_millis(1);
+/// A permit is retaken from a worker that blocks for this time.
+const RETAKE_AFTER: Duration = Duration::from_millis(5);
 
 impl PollPermits {
-    /// PollPermits for `most` workers.
-    pub(super) fn new(most: usize) -> PollPermits {
-        PollPermits { state: Mutex::default(), wake: Condvar::new(), most, least: most.saturating_sub(1).max(1) }
+    /// `total` permits.
+    pub(super) fn new(total: usize) -> PollPermits {
+        PollPermits { state: Mutex::default(), wake: Condvar::new(), total, min_held: total.saturating_sub(1).max(1) }
     }
 
-    /// The place of a worker that has no turn yet.
+    /// The state of a worker that has no permit yet.
     pub(super) fn join(&self, worker: usize) -> PollPermit<'_> {
-        PollPermit { turns: self, worker, standing: Standing::Without, busy_since: None }
+        PollPermit { permits: self, worker, state: PermitState::None, blocking_since: None }
     }
 
-    /// Takes the turns of those who are late. Has to be called from time to time by somebody who
-    /// has no turn himself.
-    pub(super) fn withdraw_late(&self) {
+    /// Retakes the permits of workers that block for too long. The sweeper calls it, which has no permit.
+    pub(super) fn retake(&self) {
         let mut state = self.lock();
-        let all = state.away.len();
-        state.away.retain(|(_, since)| since.elapsed() < LATE);
-        let late = all - state.away.len();
-        state.taken -= late;
-        state.late += late;
-        if late > 0 {
-            state.last_late = Some(Instant::now());
-        }
+        let all = state.lent.len();
+        state.lent.retain(|(_, since)| since.elapsed() < RETAKE_AFTER);
+        let retaken = all - state.lent.len();
+        state.held -= retaken;
         drop(state);
-        (0..late).for_each(|_| self.wake.notify_one());
+        (0..retaken).for_each(|_| self.wake.notify_one());
     }
 
-    /// Wakes a worker to look for work that is left to do. One is enough: it calls the next, if there is more.
-    pub(super) fn wake(&self) {
+    /// Wakes a worker to run what is queued. One is enough: it wakes the next one when there is more.
+    pub(super) fn wake_helper(&self) {
         let mut state = self.lock();
-        if !std::mem::replace(&mut state.called, true) {
+        if !std::mem::replace(&mut state.helper_wanted, true) {
             drop(state);
             self.wake.notify_one();
         }
@@ -109,76 +97,72 @@ impl PollPermits {
 }
 
 impl PollPermit<'_> {
-    /// What the worker does next; without a turn it rests until there is one, or somebody calls.
-    pub(super) fn take(&mut self) -> Task {
-        self.come_back();
-        self.busy_since = None;
-        if self.standing == Standing::Here {
-            return Task::Listen;
+    /// What the worker does next. Waits for a permit or a call for help when the worker has no permit.
+    pub(super) fn next_task(&mut self) -> Task {
+        self.exit_blocking();
+        self.blocking_since = None;
+        if self.state == PermitState::Held {
+            return Task::Poll;
         }
-        let mut state = self.turns.lock();
-        while !state.called && state.taken >= self.turns.most {
-            state = self.turns.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.permits.lock();
+        while !state.helper_wanted && state.held >= self.permits.total {
+            state = self.permits.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.called {
-            state.called = false;
+        if state.helper_wanted {
+            state.helper_wanted = false;
             return Task::Help;
         }
-        state.taken += 1;
-        self.standing = Standing::Here;
-        Task::Listen
+        state.held += 1;
+        self.state = PermitState::Held;
+        Task::Poll
     }
 
-    /// Calls another worker to look for what is left to do. One is enough: it calls the next, if there is more.
-    pub fn call(&self) {
-        self.turns.wake();
+    /// Wakes another worker to run what is queued.
+    pub fn wake_helper(&self) {
+        self.permits.wake_helper();
     }
 
-    /// To be called before anything that blocks, and that is `expected` to last so long.
-    pub fn leave(&mut self, expected: Duration) {
-        if self.standing != Standing::Here {
+    /// Call it before anything that blocks, which is `expected` to take so long.
+    pub fn enter_blocking(&mut self, expected: Duration) {
+        if self.state != PermitState::Held {
             return;
         }
         let now = Instant::now();
-        let since = *self.busy_since.get_or_insert(now);
-        let mut state = self.turns.lock();
-        let is_trusted = state.late == 0 && state.last_late.is_none_or(|late| now.duration_since(late) >= DISTRUST);
-        if is_trusted && now.duration_since(since).saturating_add(expected) < MOMENT {
-            state.away.push((self.worker, since));
-            self.standing = Standing::RejectReason;
+        let since = *self.blocking_since.get_or_insert(now);
+        let is_short = now.duration_since(since).saturating_add(expected) < MAX_INLINE_BLOCKING;
+        let mut state = self.permits.lock();
+        if is_short {
+            state.lent.push((self.worker, since));
+            self.state = PermitState::Lent;
             return;
         }
-        state.taken -= 1;
-        self.standing = Standing::Without;
-        let needed = state.taken < self.turns.least;
+        state.held -= 1;
+        self.state = PermitState::None;
+        let is_needed = state.held < self.permits.min_held;
         drop(state);
-        if needed {
-            self.turns.wake.notify_one();
+        if is_needed {
+            self.permits.wake.notify_one();
         }
     }
 
-    /// To be called after what blocked.
-    pub fn come_back(&mut self) {
-        if self.standing != Standing::RejectReason {
+    /// Call it after a batch that blocked.
+    pub fn exit_blocking(&mut self) {
+        if self.state != PermitState::Lent {
             return;
         }
-        let mut state = self.turns.lock();
-        let place = state.away.iter().position(|(worker, _)| *worker == self.worker);
-        self.standing = match place.map(|place| state.away.swap_remove(place)) {
-            Some(_) => Standing::Here,
-            None => {
-                state.late -= 1;
-                state.last_late = Some(Instant::now());
-                Standing::Without
-            }
+        let mut state = self.permits.lock();
+        let at = state.lent.iter().position(|(worker, _)| *worker == self.worker);
+        self.state = match at.map(|at| state.lent.swap_remove(at)) {
+            Some(_) => PermitState::Held,
+            None => PermitState::None,
         };
     }
 }
 
 impl Drop for PollPermit<'_> {
     fn drop(&mut self) {
-        self.come_back();
-        self.leave(Duration::MAX);
+        self.exit_blocking();
+        self.enter_blocking(Duration::MAX);
     }
 }
 
@@ -189,122 +173,113 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
     use std::thread;
 
-    /// Enough for a busy machine, and only waited for when a test fails.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    /// Enough for a busy machine. A test waits for it only when it fails.
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// What one more worker is told to do, as soon as it is. It never gives its turn back.
-    fn another(turns: &Arc<PollPermits>) -> Receiver<Task> {
+    /// The task of one more worker, which never returns its permit.
+    fn another(permits: &Arc<PollPermits>) -> Receiver<Task> {
         let (sender, received) = channel();
-        let turns = Arc::clone(turns);
+        let permits = Arc::clone(permits);
         thread::spawn(move || {
-            let mut turn = turns.join(99);
-            let _ = sender.send(turn.take());
-            std::mem::forget(turn);
+            let mut permit = permits.join(99);
+            let _ = sender.send(permit.next_task());
+            std::mem::forget(permit);
         });
         received
     }
 
-    fn listener(turns: &Arc<PollPermits>) -> PollPermit<'_> {
-        let mut first = turns.join(1);
-        assert_eq!(first.take(), Task::Listen);
+    fn poller(permits: &Arc<PollPermits>) -> PollPermit<'_> {
+        let mut first = permits.join(1);
+        assert_eq!(first.next_task(), Task::Poll);
         first
     }
 
-    fn rests(received: &Receiver<Task>) -> bool {
+    fn waits(received: &Receiver<Task>) -> bool {
         received.recv_timeout(Duration::from_millis(50)).is_err()
     }
 
     #[test]
-    fn a_worker_without_a_turn_gets_that_of_one_who_blocks_for_long() {
-        let turns = Arc::new(PollPermits::new(1));
-        let mut first = listener(&turns);
-        assert_eq!(first.take(), Task::Listen, "it keeps its turn");
-        let other = another(&turns);
-        assert!(rests(&other), "there are listeners enough");
-        first.leave(MOMENT);
-        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
-        first.come_back();
-        assert_eq!(first.standing, Standing::Without);
-    }
-
-    #[test]
-    fn a_worker_that_is_back_in_a_moment_keeps_its_turn() {
-        let turns = Arc::new(PollPermits::new(1));
-        let mut first = listener(&turns);
-        let other = another(&turns);
-        first.leave(Duration::ZERO);
-        first.come_back();
-        turns.withdraw_late();
-        assert!(rests(&other));
-        assert_eq!(first.take(), Task::Listen);
-        drop(first);
-        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
-    }
-
-    #[test]
-    fn a_worker_that_is_not_back_in_time_loses_its_turn_and_then_nobody_keeps_one() {
-        let turns = Arc::new(PollPermits::new(1));
-        let mut first = listener(&turns);
-        let other = another(&turns);
-        first.leave(Duration::ZERO);
-        assert!(rests(&other));
-        turns.withdraw_late();
-        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
-
-        let keeps = |turn: &mut PollPermit<'_>| {
-            turns.lock().taken += 1;
-            (turn.standing, turn.busy_since) = (Standing::Here, None);
-            turn.leave(Duration::ZERO);
-            turn.standing == Standing::RejectReason
-        };
-        let mut second = turns.join(2);
-        let long_ago = || turns.lock().last_late = Instant::now().checked_sub(DISTRUST);
-        long_ago();
-        assert!(!keeps(&mut second), "nobody while one is late");
-        first.come_back();
-        assert_eq!(first.standing, Standing::Without);
-        assert!(!keeps(&mut second), "nor right after that");
-        long_ago();
-        assert!(keeps(&mut second), "but then again");
-    }
-
-    #[test]
-    fn many_short_absences_are_a_long_one() {
-        let turns = Arc::new(PollPermits::new(1));
-        let mut first = listener(&turns);
-        let other = another(&turns);
-        let end = Instant::now() + PATIENCE;
-        while first.standing == Standing::Here && Instant::now() < end {
-            first.leave(Duration::ZERO);
-            first.come_back();
+    fn a_worker_that_blocks_hands_its_permit_to_another_one() {
+        for expected in [MAX_INLINE_BLOCKING, Duration::MAX] {
+            let permits = Arc::new(PollPermits::new(1));
+            let mut first = poller(&permits);
+            assert_eq!(first.next_task(), Task::Poll, "it keeps its permit");
+            let other = another(&permits);
+            assert!(waits(&other), "all permits are held");
+            first.enter_blocking(expected);
+            assert_eq!(other.recv_timeout(TIMEOUT), Ok(Task::Poll));
+            first.exit_blocking();
+            assert_eq!(first.state, PermitState::None);
         }
-        assert_eq!(first.standing, Standing::Without);
-        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
     }
 
     #[test]
-    fn a_worker_that_rests_comes_when_it_is_called() {
-        let turns = Arc::new(PollPermits::new(1));
-        let first = listener(&turns);
-        first.call();
-        first.call();
-        assert_eq!(another(&turns).recv_timeout(PATIENCE), Ok(Task::Help), "a call that nobody heard waits");
-        let other = another(&turns);
-        assert!(rests(&other), "and it is one call");
-        first.call();
-        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Help));
+    fn a_worker_that_blocks_for_a_moment_keeps_its_permit() {
+        let permits = Arc::new(PollPermits::new(1));
+        let mut first = poller(&permits);
+        let other = another(&permits);
+        first.enter_blocking(Duration::ZERO);
+        first.exit_blocking();
+        permits.retake();
+        assert!(waits(&other));
+        assert_eq!(first.next_task(), Task::Poll);
+        drop(first);
+        assert_eq!(other.recv_timeout(TIMEOUT), Ok(Task::Poll));
     }
 
     #[test]
-    fn another_worker_is_woken_only_when_too_few_listen() {
-        let turns = Arc::new(PollPermits::new(3));
-        let mut all = [1, 2, 3].map(|worker| turns.join(worker));
-        all.iter_mut().for_each(|turn| assert_eq!(turn.take(), Task::Listen));
-        let other = another(&turns);
-        assert!(rests(&other));
-        all[0].leave(MOMENT);
-        assert!(rests(&other));
-        all[1].leave(MOMENT);
-        assert_eq!(other.recv_timeout(PATIENCE), Ok(Task::Listen));
+    fn the_permit_of_a_worker_that_overruns_is_retaken() {
+        let permits = Arc::new(PollPermits::new(1));
+        let mut first = poller(&permits);
+        let other = another(&permits);
+        first.enter_blocking(Duration::ZERO);
+        permits.retake();
+        assert!(waits(&other), "it is not late yet");
+        permits.lock().lent[0].1 -= RETAKE_AFTER;
+        permits.retake();
+        assert_eq!(other.recv_timeout(TIMEOUT), Ok(Task::Poll));
+        first.exit_blocking();
+        assert_eq!(first.state, PermitState::None);
+        assert_eq!(permits.lock().held, 1);
+    }
+
+    #[test]
+    fn many_short_batches_are_a_long_one() {
+        let permits = Arc::new(PollPermits::new(1));
+        let mut first = poller(&permits);
+        let other = another(&permits);
+        let end = Instant::now() + TIMEOUT;
+        while first.state == PermitState::Held && Instant::now() < end {
+            first.enter_blocking(Duration::ZERO);
+            first.exit_blocking();
+        }
+        assert_eq!(first.state, PermitState::None);
+        assert_eq!(other.recv_timeout(TIMEOUT), Ok(Task::Poll));
+    }
+
+    #[test]
+    fn one_waiting_worker_comes_to_help() {
+        let permits = Arc::new(PollPermits::new(1));
+        let first = poller(&permits);
+        first.wake_helper();
+        first.wake_helper();
+        assert_eq!(another(&permits).recv_timeout(TIMEOUT), Ok(Task::Help), "the call waits for a worker");
+        let other = another(&permits);
+        assert!(waits(&other), "two calls are one");
+        first.wake_helper();
+        assert_eq!(other.recv_timeout(TIMEOUT), Ok(Task::Help));
+    }
+
+    #[test]
+    fn another_worker_is_woken_only_when_too_few_poll() {
+        let permits = Arc::new(PollPermits::new(3));
+        let mut all = [1, 2, 3].map(|worker| permits.join(worker));
+        all.iter_mut().for_each(|permit| assert_eq!(permit.next_task(), Task::Poll));
+        let other = another(&permits);
+        assert!(waits(&other));
+        all[0].enter_blocking(Duration::MAX);
+        assert!(waits(&other));
+        all[1].enter_blocking(Duration::MAX);
+        assert_eq!(other.recv_timeout(TIMEOUT), Ok(Task::Poll));
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,19 +17,22 @@ use log::{debug, error};
 
 use super::access_log::AccessRecord;
 use super::close_reason::CloseReason;
-use super::connection::{Connection, Expiry, Next, StageName};
-use super::connections::{ConnectionTable, NotAdmitted, TableLimits};
+use super::connection::{Connection, Expiry, Next};
+use super::connections::ConnectionTable;
+use super::error::RequestError;
+use super::handler::Handler;
 use super::head::Head;
 use super::limits::{Limits, MAX_BUFFERED_BYTES, OVERFLOW_SLOTS};
 use super::listener::{LISTENER_KEY, Listener};
 use super::memory_budget::MemoryBudget;
+use super::poll::{Event, Interest, Mode, Poller, Registered};
 use super::request::RequestId;
-use super::responder::Responder;
+use super::responder::{Responder, ResponseSink};
 use super::response::Response;
 use super::scheduler::{PollPermits, Task};
-use super::{RequestError, Service};
+use super::slots::{NotAdmitted, SlotLimits, Slots};
+use super::stage::StageName;
 use crate::metrics::METRICS;
-use crate::system::{Happened, Interest, Sockets, Watched};
 
 /// How often deadlines are checked, which is how late a time-out may be.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
@@ -42,15 +45,15 @@ const IDLE_AFTER_CLOSE: Duration = Duration::from_secs(1);
 
 /// All connections.
 pub struct Server {
-    itself: Weak<Server>,
-    sockets: Arc<Sockets>,
+    poller: Arc<Poller>,
     permits: PollPermits,
-    service: Box<dyn Service>,
+    handler: Box<dyn Handler>,
     limits: Limits,
     /// Header lines of every response, each with its CRLF.
     common: String,
     listener: Listener,
-    table: Arc<ConnectionTable>,
+    slots: Arc<Slots>,
+    table: ConnectionTable,
     budget: Arc<MemoryBudget>,
     /// Every response closes its connection.
     stopping: AtomicBool,
@@ -61,16 +64,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that listens on `listener` and serves `service`. `common` are headers of every response.
+    /// A server that listens on `listener` and passes requests to `handler`. `common` are headers of every response.
     pub fn new(
         listener: TcpListener,
-        service: Box<dyn Service>,
+        handler: Box<dyn Handler>,
         limits: Limits,
         common: &[(&str, &str)],
     ) -> io::Result<Arc<Server>> {
-        let sockets = Sockets::new()?;
-        let listener = Listener::new(listener, &sockets)?;
-        let table = ConnectionTable::new(TableLimits {
+        let poller = Poller::new()?;
+        let listener = Listener::new(listener, &poller)?;
+        let slots = Slots::new(SlotLimits {
             connections: limits.max_connections,
             overflow: OVERFLOW_SLOTS,
             per_client: limits.max_connections_per_client,
@@ -79,15 +82,15 @@ impl Server {
         CloseReason::init_counters();
         METRICS.connections_limit.set(limits.max_connections as i64);
         METRICS.connections_per_client_limit.set(limits.max_connections_per_client as i64);
-        Ok(Arc::new_cyclic(|itself| Server {
-            itself: Weak::clone(itself),
-            sockets,
+        Ok(Arc::new(Server {
+            poller,
             permits: PollPermits::new(limits.listeners),
-            service,
+            handler,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
             listener,
-            table,
+            table: ConnectionTable::new(Arc::clone(&slots)),
+            slots,
             budget: MemoryBudget::new(MAX_BUFFERED_BYTES),
             stopping: AtomicBool::new(false),
             close_idle_at: OnceLock::new(),
@@ -130,47 +133,32 @@ impl Server {
         self.announce_stop();
         self.listener.close(|socket, peer| self.admit(socket, peer));
         let _ = self.close_idle_at.set(Instant::now() + IDLE_AFTER_CLOSE);
-        self.table.when_empty(Box::new(on_empty));
+        self.slots.when_empty(Box::new(on_empty));
     }
 
     /// Wakes a worker to run what is queued.
     pub fn wake_worker(&self) {
-        self.permits.wake();
+        self.permits.wake_helper();
     }
 
-    /// What is served.
-    pub fn service(&self) -> &dyn Service {
-        &*self.service
-    }
-
-    /// Sends `response` on the connection whose request it answers.
-    pub(super) fn finish(&self, mut connection: Box<Connection>, response: Response, access: &AccessRecord) {
-        access.answered(&response);
-        let keep = !self.stopping.load(Ordering::SeqCst);
-        match connection.send(response, [&self.common, access.id.line()], keep) {
-            Next::Wait(interest) => self.park(connection, interest),
-            Next::Request(_) | Next::Refuse(..) | Next::Gone => {}
-        }
-    }
-
-    fn work(&self, number: usize) {
+    fn work(self: &Arc<Self>, number: usize) {
         let mut scratch = Vec::new();
         let mut events = Vec::new();
         let mut permit = self.permits.join(number);
         loop {
-            match permit.take() {
-                Task::Listen => self.listen(&mut events, &mut scratch),
+            match permit.next_task() {
+                Task::Poll => self.listen(&mut events, &mut scratch),
                 Task::Help => {}
             }
-            survive(|| self.service.run_queued(&mut permit));
+            survive(|| self.handler.run_queued(&mut permit));
         }
     }
 
     /// Waits, and handles what happens, and what has happened meanwhile: all of it shares the batches that are led
     /// next.
-    fn listen(&self, events: &mut Vec<Happened>, scratch: &mut Vec<u8>) {
+    fn listen(self: &Arc<Self>, events: &mut Vec<Event>, scratch: &mut Vec<u8>) {
         for patience in [None, Some(Duration::ZERO)] {
-            if let Err(error) = self.sockets.wait(events, patience) {
+            if let Err(error) = self.poller.wait(events, patience) {
                 error!("waiting for sockets failed: {error}");
                 thread::sleep(SWEEP_INTERVAL);
             }
@@ -182,7 +170,7 @@ impl Server {
         }
     }
 
-    fn event(&self, event: Happened, scratch: &mut [u8]) {
+    fn event(self: &Arc<Self>, event: Event, scratch: &mut [u8]) {
         if event.key == LISTENER_KEY {
             // A request that has arrived on a new connection is read before later connections can evict it.
             let most = MAX_ACCEPTS.min(self.limits.max_connections / 4).max(1);
@@ -190,25 +178,20 @@ impl Server {
         }
         // Another worker has it, or the event is of a connection that is closed.
         let Some(mut connection) = self.table.take(event.key) else { return };
-        if event.ended {
+        if event.read_closed {
             connection.set_read_closed();
         }
         self.drive(connection, scratch);
     }
 
-    fn drive(&self, mut connection: Box<Connection>, scratch: &mut [u8]) {
+    fn drive(self: &Arc<Self>, mut connection: Box<Connection>, scratch: &mut [u8]) {
         match connection.advance(scratch) {
             Next::Request(request) => {
                 let access = self.access(Some(&request.head), connection.peer());
-                let Some(server) = self.itself.upgrade() else { return };
-                self.service.respond(*request, Responder::new(server, connection, access));
+                let sink = Arc::clone(self) as Arc<dyn ResponseSink>;
+                self.handler.respond(*request, Responder::new(sink, connection, access));
             }
-            Next::Refuse(refusal, head) => {
-                let access = self.access(head.as_deref(), connection.peer());
-                let response = self.service.refuse(refusal, head.as_deref(), &access.id);
-                debug!(request_id = access.id.as_str(); "refused: {refusal:?}");
-                self.finish(connection, response, &access);
-            }
+            Next::Refuse(error, head) => self.refuse(connection, error, head.as_deref()),
             Next::Wait(interest) => self.park(connection, interest),
             Next::Gone => {}
         }
@@ -217,7 +200,7 @@ impl Server {
     fn park(&self, mut connection: Box<Connection>, interest: Interest) {
         while !connection.reserve_memory() {
             // Unless it has the highest score itself.
-            if !self.evict_heaviest(connection.memory_score(Instant::now())) {
+            if !self.table.evict_heaviest(connection.memory_score(Instant::now())) {
                 debug!("a connection to {} is closed: it holds too much memory", connection.peer());
                 connection.set_close_reason(CloseReason::Memory);
                 return;
@@ -226,29 +209,13 @@ impl Server {
         // Armed and stored under one lock, so that the event finds the connection.
         let mut entry = self.table.entry(connection.index());
         let missed_event = std::mem::take(&mut entry.missed_event);
-        if connection.is_idle() && self.close_idle_at.get().is_some_and(|at| Instant::now() >= *at) {
+        if connection.stage().is_idle() && self.close_idle_at.get().is_some_and(|at| Instant::now() >= *at) {
             connection.set_close_reason(CloseReason::Shutdown);
             // Dropping it frees the slot, which another thread may take at once.
             drop(entry);
         } else if connection.park(interest, missed_event, &self.limits).is_ok() {
             entry.connection = Some(connection);
         }
-    }
-
-    /// Closes the connection at rest with the highest memory score, if that is above `than`.
-    fn evict_heaviest(&self, than: u128) -> bool {
-        let now = Instant::now();
-        let scores = self.table.entries().enumerate().map(|(index, entry)| {
-            (entry.connection.as_ref().map_or(0, |connection| connection.memory_score(now)), index)
-        });
-        let Some((_, heaviest)) = scores.max().filter(|(score, _)| *score > than) else { return false };
-        let is_heavier = |connection: &mut Box<Connection>| connection.memory_score(now) > than;
-        let taken = self.table.entry(heaviest).connection.take_if(is_heavier);
-        if let Some(mut connection) = taken {
-            connection.set_close_reason(CloseReason::Memory);
-            debug!("a connection to {} is closed: it holds too much memory for too long", connection.peer());
-        }
-        true
     }
 
     fn admit(&self, socket: TcpStream, peer: SocketAddr) {
@@ -262,19 +229,18 @@ impl Server {
                     NotAdmitted::Full => "full",
                 };
                 METRICS.connections_refused.with_label_values(&[reason]).inc();
-                (self.table.admit_overflow(), true)
+                (self.slots.admit_overflow(), true)
             }
         };
         let Some(slot) = slot else { return };
         if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_err() {
             return;
         }
-        let Ok(socket) = Watched::on_change(socket, &self.sockets) else { return };
-        let mut connection = Box::new(Connection::new(socket, client, slot, self.budget.share(), &self.limits));
+        let Ok(socket) = Registered::new(socket, &self.poller, Mode::Edge) else { return };
+        let mut connection = Box::new(Connection::new(socket, client, slot, self.budget.reservation(), &self.limits));
         if refused {
             connection.abandon(CloseReason::Answered);
-            let access = self.access(None, client);
-            self.finish(connection, self.service.refuse(RequestError::Overloaded, None, &access.id), &access);
+            self.refuse(connection, RequestError::Overloaded, None);
         } else {
             self.park(connection, Interest::Read);
         }
@@ -284,7 +250,7 @@ impl Server {
         loop {
             thread::sleep(SWEEP_INTERVAL);
             survive(|| {
-                self.permits.withdraw_late();
+                self.permits.retake();
                 self.sweep();
             });
         }
@@ -298,9 +264,9 @@ impl Server {
         let mut stages = [0; StageName::ALL.len()];
         for mut entry in self.table.entries() {
             let Some(connection) = &mut entry.connection else { continue };
-            stages[connection.stage() as usize] += 1;
+            stages[connection.stage().name() as usize] += 1;
             match connection.expired(now, &self.limits) {
-                None if close_idle && connection.is_idle() => {
+                None if close_idle && connection.stage().is_idle() => {
                     // A worker checks once more whether a request has arrived, and then closes it.
                     let _ = connection.arm(Interest::Write);
                 }
@@ -314,8 +280,7 @@ impl Server {
                     let Some(mut connection) = entry.connection.take() else { continue };
                     drop(entry);
                     connection.abandon(CloseReason::RequestTimeout);
-                    let access = self.access(None, connection.peer());
-                    self.finish(connection, self.service.refuse(RequestError::TimedOut, None, &access.id), &access);
+                    self.refuse(connection, RequestError::TimedOut, None);
                 }
             }
         }
@@ -326,13 +291,35 @@ impl Server {
         let set = |state: &str, count: usize| METRICS.connections.with_label_values(&[state]).set(count as i64);
         StageName::ALL.iter().zip(stages).for_each(|(stage, count)| set(stage.as_str(), *count));
         // The others are with a handler, or a worker has them for a moment.
-        set("handling", self.table.len().saturating_sub(stages.iter().sum()));
+        set("handling", self.slots.len().saturating_sub(stages.iter().sum()));
+    }
+
+    fn refuse(&self, connection: Box<Connection>, error: RequestError, head: Option<&Head>) {
+        let access = self.access(head, connection.peer());
+        let response = self.handler.refuse(error, head, &access.id);
+        debug!(request_id = access.id.as_str(); "refused: {error:?}");
+        self.finish(connection, response, &access);
     }
 
     fn access(&self, head: Option<&Head>, peer: IpAddr) -> AccessRecord {
         let sent = head.and_then(|head| head.value("x-request-id")).and_then(RequestId::sane);
         let number = || RequestId::numbered(self.process, self.requests.fetch_add(1, Ordering::Relaxed));
         AccessRecord::new(sent.unwrap_or_else(number), head.map(|head| &head.method), peer)
+    }
+}
+
+impl ResponseSink for Server {
+    fn finish(&self, mut connection: Box<Connection>, response: Response, access: &AccessRecord) {
+        access.answered(&response);
+        let keep = !self.stopping.load(Ordering::SeqCst);
+        match connection.send(response, [&self.common, access.id.line()], keep) {
+            Next::Wait(interest) => self.park(connection, interest),
+            Next::Request(_) | Next::Refuse(..) | Next::Gone => {}
+        }
+    }
+
+    fn handler_dropped(&self, id: &RequestId) -> Response {
+        self.handler.refuse(RequestError::HandlerDropped, None, id)
     }
 }
 
