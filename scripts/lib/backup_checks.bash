@@ -5,7 +5,7 @@
 latest() { find backups -name '*.sql.gz' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2; }
 # tamper NAME: a copy of the newest backup and its manifest.
 tamper() { cp "$backup" "backups/$1"; sed "s/^dump=.*/dump=$1/" "$backup.manifest" >"backups/$1.manifest"; }
-sign() { sed -i "s/^sha256=.*/sha256=$(sha256sum <"$1" | cut -d' ' -f1)/" "$1.manifest"; }
+sign() { sed -i "s/^sha256=.*/sha256=$(sha256sum <"$1" | cut -d' ' -f1)/; s/^bytes=.*/bytes=$(wc -c <"$1")/" "$1.manifest"; }
 watch_for_passwords() {
     while [ -e "$work/watch" ]; do
         cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' | grep -aoF -f "secrets/$APP_NAME/db-password" -f "secrets/$APP_NAME/db-root-password" >>"$work/seen"
