@@ -217,8 +217,6 @@ fn every_file_opens_with_what_it_owns_and_stays_small() {
     none(&faults);
 }
 
-/// The beginnings of faults that are known and will be mended.
-
 #[track_caller]
 fn none(faults: &[String]) {
     assert!(
