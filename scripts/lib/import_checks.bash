@@ -126,8 +126,18 @@ private() {
     ok "a backup of the containers goes in while it is stopped" make restore FILE="$backup" CONFIRM=1
     ok "make drill while it is stopped" make drill
     ok "it is stopped again" bash -c '! kill -0 "$(cat data/pid)" 2>/dev/null'
+    refused "make run finds a port in use before it builds" "port $APP_PORT is in use.*PORT=$((APP_PORT + 1))" make run PORT="$APP_PORT"
     local APP_PORT
     APP_PORT=$(free_port)
+    # The binary is there already.
+    sed 's#scripts/build#true#' Makefile >"$work/Makefile"
+    env --default-signal=INT setsid make -f "$work/Makefile" run PORT="$APP_PORT" >"$work/out" 2>&1 &
+    runner=$!
+    soon grep -q "The board is at" "$work/out"
+    kill -INT -- -$runner
+    wait $runner 2>/dev/null
+    says "make run prints its address" "The board is at http://127.0.0.1:$APP_PORT"
+    says_not "Ctrl-C ends it without an error of make" '\*\*\*|error'
     PORT=$APP_PORT scripts/run >"$work/run.log" 2>&1 &
     runner=$!
     cp "$work/run.log" "$work/out"
