@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use twotier::config::{Config, Environment, SettingError};
+use twotier::config::{self, Config, Environment, SettingError};
 use twotier::{app, check, logging};
 
 const USAGE: &str = "\
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 fn serve(environment: &Environment) -> ExitCode {
     let config = match Config::read(environment) {
         Ok(config) => config,
-        Err(errors) => return exit_usage(&errors),
+        Err(errors) => return exit_usage(environment, &errors),
     };
     if let Err(error) = logging::start(config.log_level, config.log_format) {
         print_error(&format!("error: the log can't be started: {error}"));
@@ -75,7 +75,7 @@ fn serve(environment: &Environment) -> ExitCode {
 fn run_check(environment: &Environment) -> ExitCode {
     let config = match Config::read(environment) {
         Ok(config) => config,
-        Err(errors) => return exit_usage(&errors),
+        Err(errors) => return exit_usage(environment, &errors),
     };
     match check::run(&config, &mut io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -97,7 +97,9 @@ fn run_healthcheck(environment: &Environment, path: &str) -> ExitCode {
     }
 }
 
-fn exit_usage(errors: &[SettingError]) -> ExitCode {
+fn exit_usage(environment: &Environment, errors: &[SettingError]) -> ExitCode {
+    // A setting may be missing because its variable is misspelt.
+    config::notes(environment).iter().for_each(|note| print_error(&format!("warning: {note}")));
     print_error(&join_errors(errors));
     ExitCode::from(EXIT_USAGE)
 }

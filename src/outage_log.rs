@@ -103,8 +103,10 @@ impl OutageLog {
         let mut state = self.lock();
         let Some(outage) = &mut *state else { return };
         self.report(outage, now);
-        if outage.worked.is_some() && now.saturating_duration_since(outage.last_failure) >= QUIET {
-            let lasted = outage.last_failure.duration_since(outage.began);
+        if let Some(worked) = outage.worked
+            && now.saturating_duration_since(outage.last_failure) >= QUIET
+        {
+            let lasted = worked.duration_since(outage.began);
             let failed = outage.failed;
             info!(requests = failed; "{} works again after {:.1} s", self.activity, lasted.as_secs_f64());
             *state = None;

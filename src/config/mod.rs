@@ -155,6 +155,11 @@ impl Config {
     }
 }
 
+/// What is odd about the variables, whether the settings are valid or not.
+pub fn notes(environment: &Environment) -> Vec<String> {
+    Source::new(environment).finish().0
+}
+
 fn bind(s: &mut Source<'_>) -> IpAddr {
     s.required("BIND", "an IP address", |v| v.parse().ok())
 }

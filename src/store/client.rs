@@ -4,8 +4,8 @@
 //! on the way, and the next client would read it. The crate's pool is not used: it opens connections while it holds its
 //! lock, so that all leaders would wait in a row for a server that hangs, and it knows one address.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,9 @@ pub struct Database {
     pool: Pool,
     /// Rows are read back after each insert, because the database may change a text.
     read_back: AtomicBool,
+    /// A client has found the database unavailable since the last check.
+    failed: Mutex<bool>,
+    has_failed: Condvar,
 }
 
 /// One place in the pool, held until it is dropped.
@@ -87,7 +90,14 @@ impl Database {
         let labels = Error::LABELS.iter().chain(&ConnectError::LABELS);
         labels.for_each(|label| drop(METRICS.database_errors.with_label_values(&[label])));
         ConnectError::LABELS.iter().for_each(|label| drop(METRICS.database_connects.with_label_values(&[label])));
-        Arc::new(Database { servers, timeouts, pool: Pool::new(connections), read_back: false.into() })
+        Arc::new(Database {
+            servers,
+            timeouts,
+            pool: Pool::new(connections),
+            read_back: false.into(),
+            failed: Mutex::default(),
+            has_failed: Condvar::new(),
+        })
     }
 
     /// The servers.
@@ -118,6 +128,18 @@ impl Database {
     /// A connection without limits for statements that may take as long as they need.
     pub(super) fn connect_unlimited(&self) -> Result<Connection, Error> {
         self.servers.connect(self.timeouts.connect, None).map_err(Error::NoConnection)
+    }
+
+    /// Waits until a client finds the database unavailable, for `limit` at most.
+    pub(super) fn wait_for_failure(&self, limit: Duration) {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.has_failed.wait_timeout_while(failed, limit, |failed| !*failed);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+
+    fn report_failure(&self) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.has_failed.notify_all();
     }
 
     /// Housekeeping, to be called about once a second.
@@ -178,6 +200,9 @@ impl Client {
         let result = self.attempt(&mut statements);
         if let Err(error) = &result {
             METRICS.database_errors.with_label_values(&[error.label()]).inc();
+            if error.is_outage() {
+                self.database.report_failure();
+            }
         }
         result
     }

@@ -43,6 +43,8 @@ const PERMANENT_CAUSE_WAIT: Duration = Duration::from_secs(30);
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 /// Time between two checks of reads.
 const CHECK_PAUSE: Duration = Duration::from_secs(1);
+/// The same while the database is unavailable.
+const MIN_CHECK_PAUSE: Duration = Duration::from_millis(200);
 /// Checks of reads for one check of writes; while writes are blocked they are checked each time.
 const CHECKS_FOR_WRITES: u32 = 5;
 
@@ -155,7 +157,11 @@ impl Supervisor {
             drop(client);
             wake();
             round = round.wrapping_add(1);
-            thread::sleep(CHECK_PAUSE);
+            thread::sleep(MIN_CHECK_PAUSE);
+            if reads.is_ok() {
+                // Requests that fail are a reason to check now.
+                self.database.wait_for_failure(CHECK_PAUSE - MIN_CHECK_PAUSE);
+            }
         }
     }
 

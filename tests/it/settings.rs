@@ -114,3 +114,11 @@ fn a_host_that_begins_with_a_slash_is_a_unix_socket() {
     assert!(missing.iter().all(|said| said.contains("MYSQL_HOST")), "{missing:?}");
     assert!(missing[1].contains("/no/such/socket"), "{missing:?}");
 }
+
+#[test]
+fn a_misspelt_variable_is_named_beside_the_setting_that_is_missing() {
+    let output = program(&[("MYSQL_USRE", "board"), ("MYSQL_DB", "board")]).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(words.contains("MYSQL_USER") && words.contains("MYSQL_USRE") && words.contains("warning: "), "{words}");
+}
