@@ -43,6 +43,10 @@ deny: ## check the licences and sources of the dependencies with cargo-deny
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "installing cargo-deny"; $(CARGO) install --locked --quiet cargo-deny; }
 	$(CARGO) deny check licenses bans sources
 
+.PHONY: sbom
+sbom: ## write the list of all crates in the binary with their licences (CycloneDX) to target/twotier.cdx.json
+	@scripts/sbom
+
 .PHONY: test-containers
 test-containers: ## test the targets for containers and data with the installed engines (ONLY="NAME ..." runs some checks)
 	@scripts/test-containers
@@ -91,6 +95,10 @@ ps: ## list the containers and their state
 .PHONY: logs
 logs: ## print the logs of the containers (TAIL=100 FOLLOW=1)
 	@scripts/logs
+
+.PHONY: doctor
+doctor: ## examine the board and what surrounds it: containers, disk, backups, and `twotier check` inside the container
+	@scripts/doctor
 
 .PHONY: image
 image: ## build the image

@@ -100,8 +100,9 @@ impl<W: Write> Report<'_, W> {
         servers.resolve().map_err(|error| Stop::Finding(error.to_string()))?;
         self.say("names", &servers.addresses().join(", "))?;
         if !servers.accepts_connections(config.db_timeout) {
-            let words = "no address accepts connections: check that the database is up, then MYSQL_HOST and MYSQL_PORT";
-            return Err(Stop::Finding(words.to_owned()));
+            let host = &config.account.settings.host;
+            let words = format!("no address accepts connections: check that the database is up, then {host}");
+            return Err(Stop::Finding(words));
         }
         self.say("connection", "accepted")?;
         self.say("encryption", config.account.encryption.describe())?;

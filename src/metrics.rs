@@ -13,7 +13,6 @@ use prometheus::{
 };
 
 use crate::lifecycle::Readiness;
-use crate::store::{ConnectError, Error};
 
 /// All of them.
 pub struct Metrics {
@@ -199,18 +198,16 @@ impl Metrics {
                 "twotier_database_connections_limit",
                 "Connections to the database that there may be (DB_CONNECTIONS).",
             )?,
-            database_connects: started(
-                counters(
-                    "twotier_database_connect_errors_total",
-                    "Connects to the database that failed, by cause.",
-                    &["cause"],
-                )?,
-                &ConnectError::LABELS,
-            ),
-            database_errors: started(
-                counters("twotier_database_errors_total", "Statements that failed, by cause.", &["cause"])?,
-                &[&Error::LABELS[..], &ConnectError::LABELS[..]].concat(),
-            ),
+            database_connects: counters(
+                "twotier_database_connect_errors_total",
+                "Connects to the database that failed, by cause.",
+                &["cause"],
+            )?,
+            database_errors: counters(
+                "twotier_database_errors_total",
+                "Statements that failed, by cause.",
+                &["cause"],
+            )?,
             messages_stored: counter("twotier_messages_stored_total", "Messages that were stored.")?,
             messages_replayed: counter(
                 "twotier_messages_replayed_total",
@@ -285,12 +282,6 @@ impl Metrics {
         // A String takes all that is written to it.
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
-}
-
-/// The counters with a series for each of these labels, which starts at 0.
-fn started(counters: IntCounterVec, labels: &[&str]) -> IntCounterVec {
-    labels.iter().for_each(|label| drop(counters.with_label_values(&[label])));
-    counters
 }
 
 fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M, prometheus::Error> {

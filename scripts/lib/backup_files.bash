@@ -62,7 +62,11 @@ manifest_summary() { echo "$(manifest "$1" rows) $(manifest "$1" largest_id) $(m
 # load FILE DATABASE: loads the dump's rows into a new table of the board's own shape, so that it does not matter whether MySQL
 # or MariaDB wrote them. A statement has many rows, because one row each would take ten times as long.
 load() {
-    local file=$1 database=$2 kind
+    local file=$1 database=$2 kind total counter
+    total=$(manifest "$file" rows) counter=$(mktemp)
+    cleanup "rm -f '$counter'"
+    loaded() { echo "$(tail -n 1 "$counter" | grep . || echo 0) of $total messages"; }
+    start_progress "loading" loaded
     kind=$(gunzip -c "$file" | sed -n 's/^  `message` //p')
     {
         cat message.sql
@@ -73,11 +77,12 @@ load() {
             *) echo "ALTER TABLE messages MODIFY message TEXT CHARACTER SET utf8mb4 NULL;" ;;
         esac
         echo "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO';"
-        dumped_rows "$file" | LC_ALL=C awk -v prefix="${PREFIX%(}" '
+        dumped_rows "$file" | LC_ALL=C awk -v prefix="${PREFIX%(}" -v counter="$counter" '
             { printf "%s(%s)", size ? ",\n" : prefix, $0; size += length($0) + 1 }
-            size > 500000 { print ";"; size = 0 }
+            size > 500000 { print ";"; size = 0; print NR >counter; close(counter) }
             END { if (size) print ";" }'
-    } | sql "$database" --binary-mode
+    } | sql "$database" --binary-mode || { stop_progress; return 1; }
+    stop_progress
 }
 
 # compare FILE DATABASE: prints every difference between a copy and the manifest, and fails if there is one.
@@ -127,4 +132,16 @@ adopt_backups() {
         mv "backups/.partial-$BOARD.manifest" "$file.manifest"
     done
     say "note: ${#old[@]} backups of an older version are now noted as backups of the board '$BOARD'."
+}
+
+# write_metrics KIND TIME "NAME VALUE"...: the last good backup or drill of the board, for node_exporter's textfile collector.
+write_metrics() {
+    local kind=$1 time=$2 folder=${METRICS_DIR:-backups} pair name
+    shift 2
+    for pair in "timestamp_seconds $time" "$@"; do
+        name=twotier_${kind}_last_success_${pair% *}
+        printf '# HELP %s The last good %s of the board: %s.\n# TYPE %s gauge\n%s{board="%s"} %s\n' \
+            "$name" "$kind" "${pair% *}" "$name" "$name" "$BOARD" "${pair#* }"
+    done >"$folder/.$BOARD-$kind.$$" && chmod 644 "$folder/.$BOARD-$kind.$$" && mv "$folder/.$BOARD-$kind.$$" "$folder/$BOARD-$kind.prom" ||
+        say "note: the metrics could not be written to $folder (METRICS_DIR)"
 }

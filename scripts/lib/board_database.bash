@@ -4,6 +4,8 @@
 # shellcheck shell=bash
 # shellcheck source=scripts/lib/containers.bash
 source "$(dirname "${BASH_SOURCE[0]}")/containers.bash"
+# shellcheck source=scripts/lib/progress.bash
+source scripts/lib/progress.bash
 
 # The name of the database, in both.
 NAME=twotier
@@ -18,6 +20,7 @@ at_exit() {
     local status=$? command
     trap - EXIT
     trap '' INT TERM
+    stop_progress
     for command in "${undo[@]}"; do eval "$command" || true; done
     case $status in 130 | 143) say "interrupted. $LEFT_BEHIND" ;; esac
     exit "$status"

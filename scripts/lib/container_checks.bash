@@ -42,21 +42,24 @@ gone() {
 
 figures() {
     heading "figures"
-    local start
+    local start built
     start=$(date +%s.%N)
-    ok "cold build" podman build --no-cache -t "$APP_IMAGE" .
+    ok "cold build" env NO_CACHE=1 make image
     cold=$(since "$start")
-    name_build_stage cold
+    built=$(podman image inspect --format '{{.Id}}' "$APP_IMAGE")
+    ok "a second cold build" env NO_CACHE=1 make image
+    same "makes the same image, bit for bit" "$built" "$(podman image inspect --format '{{.Id}}' "$APP_IMAGE")"
     start=$(date +%s.%N)
-    ok "build with nothing changed" podman build -t "$APP_IMAGE" .
+    ok "build with nothing changed" make image
     warm=$(since "$start")
     echo '// A change.' >>src/lib.rs
     start=$(date +%s.%N)
-    ok "build with a changed source" podman build -t "$APP_IMAGE" .
+    ok "build with a changed source" make image
     changed=$(since "$start")
-    name_build_stage changed
     sed -i '$d' src/lib.rs
     size=$(podman image inspect --format '{{.Size}}' "$APP_IMAGE")
+    ok "it has the labels of an image" bash -c 'for each in title version revision created documentation licenses; do
+        test -n "$(podman image inspect --format "{{index .Labels \"org.opencontainers.image.$each\"}}" "$APP_IMAGE")" || { echo "no $each"; exit 1; }; done'
     ok "the image is under 8 MB ($size bytes)" test "$size" -lt 8000000
     make image >/dev/null 2>&1
     start=$(date +%s.%N)
@@ -69,8 +72,6 @@ figures() {
     ok "the page" page_has "<form"
     next=$(since "$start")
 }
-# A name for the first stage, so that it can be removed with all its layers.
-name_build_stage() { podman build --target build -t "$APP_IMAGE-$1" . >/dev/null 2>&1; }
 since() { awk -v from="$1" -v to="$(date +%s.%N)" 'BEGIN { printf "%.1f", to - from }'; }
 
 trouble() {
@@ -222,4 +223,52 @@ failed_start() {
     same "it is published there alone" "127.0.0.1:$port" "$("$ENGINE" port "$two-backend" 5000/tcp)"
     ok "without it, it is called so" bash -c 'make up 2>&1 | grep "open to the network"'
     on_two make destroy CONFIRM=1 >/dev/null 2>&1
+}
+
+# Further compose files, and commands that act on every container of the board.
+parts() {
+    heading "parts"
+    board_is_up
+    cat >part.yml <<PART
+services:
+  sidecar:
+    container_name: $APP_NAME-sidecar
+    image: ${DATABASE_IMAGE:-docker.io/library/mysql:9.7}
+    entrypoint: ["sh", "-c", "echo the sidecar is here; sleep 1000"]
+    networks: [back]
+    labels:
+      twotier.role: sidecar
+PART
+    ok "make up with a further compose file" make up COMPOSE_FILE=podman-compose.yml:part.yml
+    ok "make ps shows its container" bash -c 'make -s ps | grep -- "$APP_NAME-sidecar"'
+    ok "make logs has it" bash -c 'make -s logs | grep "^sidecar | the sidecar is here"'
+    ok "make restart restarts it" make restart
+    ok "it is up" test "$("$ENGINE" inspect --type container --format '{{.State.Status}}' "$APP_NAME-sidecar")" = running
+    ok "make down" make down
+    same "no container is left" "" "$("$ENGINE" ps -aq --filter "label=com.docker.compose.project=$APP_NAME")"
+    rm part.yml
+    ok "make up without it" make up
+    # The database under another name, as a node of a cluster has one.
+    "$ENGINE" rename "$APP_NAME-mysql" "$APP_NAME-node2"
+    ok "make backup finds the database that runs" make backup
+    ok "make drill too" make drill
+    "$ENGINE" rename "$APP_NAME-node2" "$APP_NAME-mysql"
+    ok "make logs is in the order of time" bash -c 'FOLLOW=0 make -s logs TAIL=1000 | grep -oE "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}" | LC_ALL=C sort -c'
+}
+
+doctor() {
+    heading "make doctor"
+    board_is_up
+    rm -rf backups
+    refused "a missing backup is named" "LOOK: there is no backup" make doctor
+    says "... beside what the board itself says" "twotier check, inside $APP_NAME-backend"
+    ok "make backup" make backup
+    ok "make doctor" make doctor
+    says "... all is well" "^all is well"
+    mv "secrets/$APP_NAME/db-root-password" "$work/root"
+    refused "a missing password is named" "db-root-password is missing" make doctor
+    mv "$work/root" "secrets/$APP_NAME/db-root-password"
+    ok "the health check of the image" "$ENGINE" exec "$APP_NAME-backend" /twotier healthcheck --live
+    same "... is in the image" "true" "$("$ENGINE" inspect --type container --format '{{if .Config.Healthcheck}}true{{end}}' "$APP_NAME-backend")"
+    ! [ "$ENGINE" = podman ] || { podman healthcheck run "$APP_NAME-backend" >/dev/null 2>&1; ok "make ps shows it healthy" bash -c 'make -s ps | grep "$APP_NAME-backend.*(healthy)"'; }
 }

@@ -418,6 +418,19 @@ restore_newer() {
     ok "the command that brings them along works" bash -c "$(sed -n 's/^To bring them along now: //p' "$work/out")"
     same "they are the same" "$(cat "$work/newest")" "$(curl -fsS "$(url '/messages?limit=2')")"
 
+    same "metrics of the last good backup" "1" "$(grep -c "^twotier_backup_last_success_timestamp_seconds{board=\"$APP_NAME\"} [0-9]*$" "backups/$APP_NAME-backup.prom")"
+    ! command -v promtool >/dev/null || ok "promtool takes them" bash -c 'cat backups/*.prom | promtool check metrics'
+    # What Ctrl-C sends, to a backup and to a restore that waits for its answer.
+    env --default-signal=INT setsid scripts/backup >"$work/out" 2>&1 &
+    local interrupted=$!
+    soon grep -q "^using" "$work/out"
+    kill -INT $interrupted
+    wait $interrupted
+    local status=$?
+    says "Ctrl-C of a backup says what it left" "interrupted. (Nothing was written|The backup .* is complete)"
+    same "... and fails" 130 $status
+    same "... and leaves no partial file" "" "$(find backups -name '.partial-*')"
+
     # A backup that is killed leaves a partial file; the next one removes it.
     # The dump waits for this lock, so that the backup is killed in the middle of it.
     (echo "LOCK TABLES messages WRITE; DO SLEEP(20)" | make -s db-shell >/dev/null 2>&1) &

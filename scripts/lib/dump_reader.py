@@ -18,6 +18,7 @@ import lzma
 import os
 import re
 import sys
+import time
 import zipfile
 import zlib
 from datetime import datetime, timedelta, timezone
@@ -238,6 +239,7 @@ class Reader:
         self.tables, self.left_out, self.found, self.rows = {}, {}, {}, 0
         self.notes, self.batch, self.size, self.names = set(), [], 0, "utf8mb4"
         self.printed_names = None
+        self.began = self.reported = time.monotonic()
 
     def file(self, dump, database=""):
         """All statements of a file. What is not complete is raised at its end, so that WHOLE=1 gets what is there."""
@@ -401,6 +403,14 @@ class Reader:
         if self.batch:
             sys.stdout.buffer.write(b"INSERT INTO incoming (id, message, created_at, edited_at) VALUES\n" + b",\n".join(self.batch) + b";\n")
         self.batch, self.size = [], 0
+        self.progress()
+
+    def progress(self):
+        """On a terminal one line that changes, otherwise a line every 10 s."""
+        now, terminal = time.monotonic(), sys.stderr.isatty()
+        if now - self.reported >= (1 if terminal else 10):
+            self.reported = now
+            print(f"importing: {self.rows} messages, {now - self.began:.0f} s", file=sys.stderr, end="\r" if terminal else "\n", flush=True)
 
 
 TUPLE_PIECE = re.compile(rb"(?P<value>(?:_\w+\s*)?(?:" + STRING + rb"))|(?P<mark>[(),])|(?P<blank>\s+)|(?P<word>[^\s'\"(),]+)", re.S)

@@ -34,7 +34,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use url::Url;
 
-use crate::batch_queue::{self, BatchProcessor, BatchQueue};
+use crate::batch_queue::{self, BatchProcessor, BatchQueue, Source};
 use crate::http::head::Head;
 use crate::http::{Body, Handler, PollPermit, Request, RequestError, RequestId, Responder, Response};
 use crate::idempotency_key::IdempotencyKey;
@@ -87,7 +87,22 @@ const POINT_LEADERS: usize = 2;
 /// All leaders.
 pub const LEADERS: usize = LATEST_LEADERS + INSERT_LEADERS + POINT_LEADERS;
 
-type Queue<P> = BatchQueue<P, Arc<Database>>;
+type Queue<P> = BatchQueue<P, Clients>;
+
+/// Gives the clients of the database to the leaders of all queues.
+struct Clients(Arc<Database>);
+
+impl Source for Clients {
+    type Connection = Client;
+
+    fn try_acquire(&self) -> Option<Client> {
+        self.0.try_client()
+    }
+
+    fn is_available(&self) -> bool {
+        self.0.has_place()
+    }
+}
 
 /// The board.
 pub struct Board {
@@ -160,7 +175,7 @@ impl Board {
         let latest = LatestReads::new(Arc::clone(&pages), Arc::clone(outages));
         let inserts = InsertBatches::new(Arc::clone(&pages), Arc::clone(outages));
         let points = PointOps::new(Arc::clone(&pages), Arc::clone(outages));
-        let source = || Arc::clone(database);
+        let source = || Clients(Arc::clone(database));
         Board {
             lifecycle,
             max_chars: settings.max_chars,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::database_url::{self, DatabaseUrl, EncryptionParameters};
 use super::source::Source;
 use super::value::{self, SslMode};
-use crate::store::{Account, ClientCertificate, Encryption, Host};
+use crate::store::{Account, ClientCertificate, Encryption, Host, SettingNames};
 
 /// The settings that `DATABASE_URL` stands for.
 const PARTS: [&str; 6] = ["MYSQL_HOST", "MYSQL_PORT", "MYSQL_USER", "MYSQL_PASSWORD", "MYSQL_DB", "MYSQL_DATABASE"];
@@ -38,8 +38,19 @@ fn from_url(s: &mut Source<'_>) -> (Vec<Host>, Account) {
         s.note(format!("DATABASE_URL: these parameters change nothing here: {}", url.ignored.join(", ")));
     }
     let (encryption, client_certificate) = encryption(s, &url.encryption);
+    let in_url = s.variable("DATABASE_URL");
+    let mut settings = SettingNames {
+        host: format!("the host and the port in {in_url}"),
+        user: "the user".to_owned(),
+        password: format!("the password in {in_url}"),
+        database: format!("the database in {in_url}"),
+        ..SettingNames::default()
+    };
+    if url.encryption.mode.is_some() {
+        settings.encryption = format!("ssl-mode and ssl-ca in {in_url}");
+    }
     let DatabaseUrl { host, user, password, database, .. } = url;
-    (vec![host], Account { user, password, reload_password: None, database, encryption, client_certificate })
+    (vec![host], Account { user, password, reload_password: None, database, encryption, client_certificate, settings })
 }
 
 fn from_parts(s: &mut Source<'_>) -> (Vec<Host>, Account) {
@@ -62,7 +73,15 @@ fn from_parts(s: &mut Source<'_>) -> (Vec<Host>, Account) {
     let password = s.optional("MYSQL_PASSWORD", "a password", text);
     let (encryption, client_certificate) = encryption(s, &EncryptionParameters::default());
     let (user, database) = (user.unwrap_or_default(), name.unwrap_or_default());
-    (hosts, Account { user, password, reload_password: None, database, encryption, client_certificate })
+    let database_name = if s.is_set("MYSQL_DB") { "MYSQL_DB" } else { "MYSQL_DATABASE" };
+    let settings = SettingNames {
+        host: format!("{} and {}", s.variable("MYSQL_HOST"), s.variable("MYSQL_PORT")),
+        user: s.variable("MYSQL_USER"),
+        password: s.variable("MYSQL_PASSWORD"),
+        database: s.variable(database_name),
+        ..SettingNames::default()
+    };
+    (hosts, Account { user, password, reload_password: None, database, encryption, client_certificate, settings })
 }
 
 fn hosts(s: &mut Source<'_>, port: u16) -> Vec<Host> {

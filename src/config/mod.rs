@@ -1,8 +1,9 @@
 //! Settings: the only folder that reads the environment.
 //!
 //! In come variables, and the files that they name. Out comes a checked [`Config`], or all errors together. `source` finds
-//! the text of a setting, `value` parses it, and `misspelt` finds variables that look like a setting. An invalid value
-//! never becomes a default, and a secret is never shown.
+//! the text of a setting, and `value` parses it. `database` and `database_url` read what reaches the database, and
+//! `misspelt` finds variables that look like a setting. An invalid value never becomes a default, and a secret is never
+//! shown.
 
 mod database;
 mod database_url;
@@ -21,7 +22,7 @@ use url::Url;
 
 use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
-use crate::store::connection::ReloadPassword;
+use crate::store::account::ReloadPassword;
 use crate::store::{Account, Host};
 use source::Source;
 pub use source::{Environment, SettingError};

@@ -139,6 +139,12 @@ impl<'a> Source<'a> {
         self.wrong.push(SettingError { name, shown, problem });
     }
 
+    /// The variable that holds, or would hold, the value of a setting.
+    pub(super) fn variable(&self, name: &str) -> String {
+        let suffix = if self.environment.file(name).is_some() { "_FILE" } else { "" };
+        format!("{name}{suffix}")
+    }
+
     /// Adds a warning about something that is not wrong.
     pub(super) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());

@@ -1,8 +1,17 @@
 //! HTTP/1.x on plain threads: sockets, limits, parsing and writing.
 //!
-//! A request goes from `server` through `connection` to the [`Handler`], and its response goes back through a
-//! [`Responder`].
-//! `tiny_http` gives the vocabulary of messages; its server is not used. Nothing here knows the board or a database.
+//! In come connections of clients. Out go complete, checked requests to the [`Handler`], and its responses as bytes.
+//! - Waiting: `server` is the event loop, `poll` waits for events, `scheduler` decides which worker polls, and `listener`
+//!   accepts.
+//! - Connections: `connections` is the table of them, `slots` limits how many there are and how many each client has, and
+//!   `limits` names all limits. A `connection` is in one `stage`, holds a part of the `memory_budget`, and ends for a
+//!   `close_reason`.
+//! - Requests: `request_reader` collects bytes, `head` and `chunked` parse them, `request` is the result, and `error` says why
+//!   there is none. The `handler` is the application.
+//! - Responses: a `responder` travels with the request; `response` turns the answer into bytes, and `access_log` records it.
+//!
+//! The types of methods, headers and status codes are `tiny_http`'s; its server is not used. Nothing here knows the board
+//! or a database.
 
 mod access_log;
 pub mod chunked;

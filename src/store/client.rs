@@ -13,13 +13,13 @@ use log::{debug, warn};
 
 use super::connect_error::ConnectError;
 use super::connection::Connection;
-use super::error::{Error, words};
+use super::error::Error;
 use super::error_class::ErrorClass;
+use super::error_text::words;
 use super::pool::Pool;
 use super::servers::Servers;
 use super::session::SessionLimits;
 use super::write_block::WriteBlock;
-use crate::batch_queue::Source;
 use crate::metrics::METRICS;
 use crate::retry::jitter;
 
@@ -84,6 +84,9 @@ impl Timeouts {
 impl Database {
     /// A database on `servers` with up to `connections` connections, none of them open yet.
     pub fn new(servers: Arc<Servers>, timeouts: Timeouts, connections: usize) -> Arc<Database> {
+        let labels = Error::LABELS.iter().chain(&ConnectError::LABELS);
+        labels.for_each(|label| drop(METRICS.database_errors.with_label_values(&[label])));
+        ConnectError::LABELS.iter().for_each(|label| drop(METRICS.database_connects.with_label_values(&[label])));
         Arc::new(Database { servers, timeouts, pool: Pool::new(connections), read_back: false.into() })
     }
 
@@ -95,6 +98,16 @@ impl Database {
     /// The time-outs of a statement and a connect.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts
+    }
+
+    /// A client, if a place is free.
+    pub fn try_client(self: &Arc<Database>) -> Option<Client> {
+        self.pool.take_place(self.servers.generation()).then(|| Client::new(self))
+    }
+
+    /// Whether [`Database::try_client`] would return a client.
+    pub fn has_place(&self) -> bool {
+        self.pool.has_place(self.servers.generation())
     }
 
     /// A client as soon as a place is free, within `limit`.
@@ -128,18 +141,6 @@ impl Database {
     fn abandoned_limit(&self) -> Duration {
         // Its own limit counts from the start of the statement, and lock waits are shorter.
         self.timeouts.statement + QUEUE_ALLOWANCE
-    }
-}
-
-impl Source for Arc<Database> {
-    type Connection = Client;
-
-    fn try_acquire(&self) -> Option<Client> {
-        self.pool.take_place(self.servers.generation()).then(|| Client::new(self))
-    }
-
-    fn is_available(&self) -> bool {
-        self.pool.has_place(self.servers.generation())
     }
 }
 
@@ -203,12 +204,12 @@ impl Client {
             let has_time = Instant::now() + self.needs(class) < deadline;
             let step = next_step(class, &error, attempt, outcome_unknown, has_time);
             outcome_unknown |= matches!(class, ErrorClass::Lost | ErrorClass::NotTheProtocol);
-            let server = connection.server;
+            let server = connection.server.clone();
             self.release(connection, class, &error);
             match step {
                 Step::Fail(failure) => {
                     if class == ErrorClass::Lost {
-                        self.database.servers.mark_failed(server);
+                        self.database.servers.mark_failed(&server);
                     }
                     return Err(failure);
                 }
@@ -248,17 +249,17 @@ impl Client {
     /// What becomes of a connection after a failed statement.
     fn release(&mut self, connection: Connection, class: ErrorClass, error: &mysql::Error) {
         let is_sound = matches!(error, mysql::Error::MySqlError(_));
-        let server = connection.server;
+        let server = connection.server.clone();
         match class {
             ErrorClass::Refused | ErrorClass::Conflict | ErrorClass::LockWait => self.connection = Some(connection),
             ErrorClass::TimedOut if is_sound => self.connection = Some(connection),
             ErrorClass::TimedOut => {
-                self.database.servers.mark_failed(server);
+                self.database.servers.mark_failed(&server);
                 self.database.pool.abandon(connection, self.database.abandoned_limit());
             }
             // Most likely the server is gone, and the second attempt must not meet another dead connection.
             ErrorClass::Lost | ErrorClass::NotTheProtocol => self.database.pool.close_idle(),
-            ErrorClass::ReadOnly | ErrorClass::LostCluster => self.database.servers.mark_failed(server),
+            ErrorClass::ReadOnly | ErrorClass::LostCluster => self.database.servers.mark_failed(&server),
         }
     }
 

@@ -13,60 +13,24 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 use mysql::{ClientIdentity, Conn, DriverError, Opts, OptsBuilder, Params, Row, SslOpts};
 
+use super::account::{Account, Encryption};
 use super::session::{self, ServerInfo, SessionError, SessionLimits};
 use super::socket;
 use crate::metrics::METRICS;
 
-/// The account of this service at the database.
-#[derive(Clone, Default)]
-pub struct Account {
-    /// User name.
-    pub user: String,
-    /// Password, if there is one.
-    pub password: Option<String>,
-    /// Reads the password again from where it is set, for a file that has changed since.
-    pub reload_password: Option<ReloadPassword>,
-    /// The database with the table.
-    pub database: String,
-    /// How the connection is encrypted.
-    pub encryption: Encryption,
-    /// What the client shows to the server.
-    pub client_certificate: Option<ClientCertificate>,
-}
-
-/// See [`Account::reload_password`].
-pub type ReloadPassword = Arc<dyn Fn() -> Option<String> + Send + Sync>;
-
-/// How a connection to the database is encrypted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Encryption {
-    /// Not encrypted.
-    #[default]
-    Disabled,
-    /// Encrypted if the server offers it; the certificate is not checked.
-    Preferred,
-    /// Encrypted; the certificate is not checked.
-    Required,
-    /// Encrypted; the certificate is checked against this authority and the built-in ones, the host name is not.
-    VerifyCa(PathBuf),
-    /// Encrypted; certificate and host name are checked against the built-in authorities and this one, if there is one.
-    VerifyIdentity(Option<PathBuf>),
-}
-
-/// A client's certificate and its key, as PEM files.
+/// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate, with its chain.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
+pub(super) enum ServerAddress {
+    Tcp(SocketAddr),
+    /// The path of a Unix socket on this machine.
+    Unix(PathBuf),
 }
 
 /// A connection that is ready for statements.
 pub(super) struct Connection {
     conn: Conn,
     /// The other end.
-    pub(super) server: SocketAddr,
+    pub(super) server: ServerAddress,
     /// What the server is.
     pub(super) info: ServerInfo,
     /// Which choice of a primary it belongs to.
@@ -109,7 +73,7 @@ impl Account {
     pub(super) fn open(
         &self,
         name: &str,
-        address: SocketAddr,
+        address: &ServerAddress,
         share: Duration,
         limits: Option<SessionLimits>,
     ) -> Result<(Conn, ServerInfo), SessionError> {
@@ -117,7 +81,6 @@ impl Account {
         let share = share.max(Duration::from_millis(1) * LOGIN_ROUND_TRIPS);
         let round_trip = share / LOGIN_ROUND_TRIPS;
         let options = OptsBuilder::new()
-            .tcp_port(address.port())
             .user(Some(&self.user))
             .pass(self.password.as_ref())
             .db_name(Some(&self.database))
@@ -129,13 +92,19 @@ impl Account {
             .tcp_keepalive_time_ms(Some(millis(KEEPALIVE)))
             .tcp_user_timeout_ms(Some(millis(USER_TIMEOUT)))
             .max_allowed_packet(Some(MAX_PACKET));
-        let mut conn = match Conn::new(self.encrypted(options.clone(), name, address)) {
-            Err(mysql::Error::DriverError(DriverError::TlsNotSupported))
-                if self.encryption == Encryption::Preferred =>
-            {
-                Conn::new(options.ip_or_hostname(Some(literal(address.ip()))))?
+        let mut conn = match address {
+            ServerAddress::Unix(path) => Conn::new(options.socket(path.to_str()))?,
+            ServerAddress::Tcp(address) => {
+                let options = options.ip_or_hostname(Some(literal(address.ip()))).tcp_port(address.port());
+                match Conn::new(self.encrypted(options.clone(), name, *address)) {
+                    Err(mysql::Error::DriverError(DriverError::TlsNotSupported))
+                        if self.encryption == Encryption::Preferred =>
+                    {
+                        Conn::new(options)?
+                    }
+                    result => result?,
+                }
             }
-            result => result?,
         };
         let info = session::set_up(&mut conn, limits)?;
         Ok((conn, info))
@@ -145,14 +114,13 @@ impl Account {
         let identity = self.client_certificate.clone().map(|files| ClientIdentity::new(files.cert, files.key));
         let ssl = SslOpts::default().with_client_identity(identity);
         match &self.encryption {
-            Encryption::Disabled => options.ip_or_hostname(Some(literal(address.ip()))),
+            Encryption::Disabled => options,
             Encryption::Preferred | Encryption::Required => {
-                let any = ssl.with_danger_accept_invalid_certs(true);
-                options.ip_or_hostname(Some(literal(address.ip()))).ssl_opts(any)
+                options.ssl_opts(ssl.with_danger_accept_invalid_certs(true))
             }
+            // The crate adds its built-in authorities to this one.
             Encryption::VerifyCa(ca) => {
-                let unnamed = ssl.with_root_cert_path(Some(ca.clone())).with_danger_skip_domain_validation(true);
-                options.ip_or_hostname(Some(literal(address.ip()))).ssl_opts(unnamed)
+                options.ssl_opts(ssl.with_root_cert_path(Some(ca.clone())).with_danger_skip_domain_validation(true))
             }
             // The crate checks the certificate against the host that it connects to, so it needs the name and resolves it
             // once more. By itself it tries the first address alone; bound to a family it tries all addresses of it.
@@ -170,9 +138,12 @@ impl Account {
     }
 }
 
-impl fmt::Debug for Account {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("user", &self.user).field("database", &self.database).finish_non_exhaustive()
+        match self {
+            ServerAddress::Tcp(address) => address.fmt(f),
+            ServerAddress::Unix(path) => path.display().fmt(f),
+        }
     }
 }
 
@@ -181,7 +152,7 @@ impl Connection {
     pub(super) fn new(
         conn: Conn,
         info: ServerInfo,
-        server: SocketAddr,
+        server: ServerAddress,
         generation: u64,
         counted: OpenConnection,
     ) -> Connection {
@@ -272,19 +243,6 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         METRICS.database_connections.dec();
-    }
-}
-
-impl Encryption {
-    /// In words, for `twotier check`.
-    pub fn describe(&self) -> &'static str {
-        match self {
-            Encryption::Disabled => "off",
-            Encryption::Preferred => "on where the server offers it; the certificate is not checked",
-            Encryption::Required => "on; the certificate is not checked",
-            Encryption::VerifyCa(_) => "on; the certificate is checked, the host name is not",
-            Encryption::VerifyIdentity(_) => "on; certificate and host name are checked",
-        }
     }
 }
 

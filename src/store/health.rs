@@ -7,7 +7,7 @@ use super::client::Client;
 use super::connection::Statement;
 use super::error::Error;
 use super::messages::read;
-use super::migration::Step;
+use super::migration_step::Step;
 use super::schema::{SchemaState, Table};
 use super::version::Version;
 use super::write_block::WriteBlock;

@@ -5,7 +5,7 @@ use mysql::prelude::Queryable;
 
 use super::connection::Connection;
 use super::create_table::{Column, CreateTable};
-use super::migration::Step;
+use super::migration_step::{ADDED, Step, create_statements};
 
 /// What the table is like, compared with what this service needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,14 +28,21 @@ pub struct Table {
     is_view: bool,
 }
 
-/// The columns that a message has beside its id and text, with their types, in the order of `message.sql`.
-pub(super) const ADDED: [(&str, &str); 3] =
-    [("created_at", "datetime(6)"), ("edited_at", "datetime(6)"), ("submit_key", "binary(16)")];
-
 const CREATE: &str = "SHOW CREATE TABLE messages";
 /// Only for a start: see [`super::create_table`].
 const TRIGGERS: &str = "SELECT COUNT(*) FROM information_schema.triggers \
     WHERE event_object_schema = DATABASE() AND event_object_table = 'messages' LIMIT 1";
+
+impl SchemaState {
+    /// The statements that the next step of the migration would run.
+    pub fn statements(&self) -> Vec<String> {
+        match self {
+            SchemaState::Current | SchemaState::Incompatible(_) => Vec::new(),
+            SchemaState::Missing => create_statements(),
+            SchemaState::Needs(step) => step.statements(),
+        }
+    }
+}
 
 impl Table {
     pub(super) fn describe(connection: &mut Connection) -> Result<Table, mysql::Error> {

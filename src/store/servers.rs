@@ -4,15 +4,18 @@
 //! Every address of a name is tried, and one that failed is tried last for a while. Never runs a statement of the board.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::account::Account;
 use super::connect_error::ConnectError;
-use super::connection::{Account, Connection, OpenConnection};
+use super::connection::{Connection, OpenConnection, ServerAddress};
 use super::session::{ServerInfo, SessionError, SessionLimits};
 use super::write_block::WriteBlock;
 use crate::metrics::METRICS;
@@ -20,9 +23,9 @@ use crate::metrics::METRICS;
 /// A server as it is set: a name or an address, and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Name or address.
+    /// Name or address; or the path of a Unix socket, which begins with `/`.
     pub name: String,
-    /// TCP port.
+    /// TCP port; unused for a Unix socket.
     pub port: u16,
 }
 
@@ -44,13 +47,13 @@ struct Known {
     /// A connect has failed since the names were resolved last.
     stale: bool,
     /// The server that all connections use.
-    primary: Option<SocketAddr>,
+    primary: Option<ServerAddress>,
 }
 
 #[derive(Debug, Clone)]
 struct Address {
     host: Host,
-    socket: SocketAddr,
+    socket: ServerAddress,
     failed: Option<Instant>,
     /// Open connections of this service, abandoned ones included.
     open: Arc<AtomicUsize>,
@@ -91,13 +94,13 @@ impl Servers {
     /// Finds the addresses of all names, however long the resolver takes. A name that can't be resolved now keeps the addresses
     /// that it had. An error when no address is known at all.
     pub fn resolve(&self) -> Result<(), ConnectError> {
-        let found: Vec<_> = self.hosts.iter().map(|h| (h, (h.name.as_str(), h.port).to_socket_addrs())).collect();
+        let found: Vec<_> = self.hosts.iter().map(|host| (host, host.addresses())).collect();
         let mut known = self.lock();
         known.stale = false;
         let before = std::mem::take(&mut known.addresses);
         let mut missing = None;
         for (host, sockets) in found {
-            let mut add = |socket: SocketAddr| {
+            let mut add = |socket: ServerAddress| {
                 if known.addresses.iter().any(|a| a.socket == socket) {
                     return;
                 }
@@ -108,10 +111,10 @@ impl Servers {
                 known.addresses.push(address);
             };
             match sockets {
-                Ok(sockets) => sockets.for_each(&mut add),
+                Ok(sockets) => sockets.into_iter().for_each(&mut add),
                 Err(error) => {
-                    before.iter().filter(|a| a.host == *host).for_each(|a| add(a.socket));
-                    missing = Some(ConnectError::NameNotFound { host: host.name.clone(), reason: error.to_string() });
+                    before.iter().filter(|a| a.host == *host).for_each(|a| add(a.socket.clone()));
+                    missing = Some(self.not_found(host.name.clone(), error.to_string()));
                 }
             }
         }
@@ -142,7 +145,7 @@ impl Servers {
         let addresses = self.in_order();
         let deadline = Instant::now() + limit;
         let mut reader = None;
-        let mut cause = ConnectError::NameNotFound { host: self.names(), reason: "not resolved yet".to_owned() };
+        let mut cause = self.not_found(self.names(), "not resolved yet".to_owned());
         for (at, address) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -150,12 +153,14 @@ impl Servers {
             }
             let share = left / (addresses.len() - at) as u32;
             match self.open(address, share, session) {
-                Ok(opened) if opened.1.write_block.is_none() => return Ok(self.adopt_primary(address.socket, opened)),
-                Ok(opened) => drop(reader.get_or_insert((address.socket, opened))),
+                Ok(opened) if opened.1.write_block.is_none() => {
+                    return Ok(self.adopt_primary(address.socket.clone(), opened));
+                }
+                Ok(opened) => drop(reader.get_or_insert((address.socket.clone(), opened))),
                 Err(error) => {
                     METRICS.database_connects.with_label_values(&[error.label()]).inc();
                     if !matches!(error, ConnectError::Saturated { .. } | ConnectError::TooManyConnections { .. }) {
-                        self.mark_failed(address.socket);
+                        self.mark_failed(&address.socket);
                     }
                     if error.specificity() >= cause.specificity() {
                         cause = error;
@@ -177,14 +182,14 @@ impl Servers {
     /// Open connections of this service to the primary.
     pub(super) fn open_connections(&self) -> usize {
         let known = self.lock();
-        let primary = known.addresses.iter().find(|a| Some(a.socket) == known.primary);
+        let primary = known.addresses.iter().find(|a| Some(&a.socket) == known.primary.as_ref());
         primary.map_or(0, |address| address.open.load(Ordering::Relaxed))
     }
 
     /// Tries `socket` after the others for a while, and has the names resolved again.
-    pub(super) fn mark_failed(&self, socket: SocketAddr) {
+    pub(super) fn mark_failed(&self, socket: &ServerAddress) {
         let mut known = self.lock();
-        if let Some(address) = known.addresses.iter_mut().find(|a| a.socket == socket) {
+        if let Some(address) = known.addresses.iter_mut().find(|a| a.socket == *socket) {
             address.failed = Some(Instant::now());
         }
         known.stale = true;
@@ -193,7 +198,10 @@ impl Servers {
 
     /// Whether a server accepts TCP connections, within `timeout` for each address.
     pub fn accepts_connections(&self, timeout: Duration) -> bool {
-        self.in_order().iter().any(|address| TcpStream::connect_timeout(&address.socket, timeout).is_ok())
+        self.in_order().iter().any(|address| match &address.socket {
+            ServerAddress::Tcp(socket) => TcpStream::connect_timeout(socket, timeout).is_ok(),
+            ServerAddress::Unix(path) => UnixStream::connect(path).is_ok(),
+        })
     }
 
     /// The known addresses, for people.
@@ -225,19 +233,19 @@ impl Servers {
         }
         let counted = OpenConnection::count(&address.open);
         let mut account = self.account();
-        let mut opened = account.open(&address.host.name, address.socket, share, session);
+        let mut opened = account.open(&address.host.name, &address.socket, share, session);
         if let Err(error) = &opened
             && let Some(password) = self.reload_password(error)
         {
             account.password = Some(password);
-            opened = account.open(&address.host.name, address.socket, share, session);
+            opened = account.open(&address.host.name, &address.socket, share, session);
         }
         match opened {
             Ok((_, info)) if info.write_block == Some(WriteBlock::LostCluster) => {
                 Err(ConnectError::LostCluster { address: text, reason: "wsrep_ready is OFF".to_owned() })
             }
             Ok((conn, info)) => Ok((conn, info, counted)),
-            Err(error) => Err(error.into_connect_error(text)),
+            Err(error) => Err(error.into_connect_error(text, &account)),
         }
     }
 
@@ -258,13 +266,13 @@ impl Servers {
     }
 
     /// All connections use one server, so that no read misses what another connection wrote.
-    fn adopt_primary(&self, server: SocketAddr, (conn, info, counted): Opened) -> Connection {
+    fn adopt_primary(&self, server: ServerAddress, (conn, info, counted): Opened) -> Connection {
         let mut known = self.lock();
-        if known.primary != Some(server) {
+        if known.primary.as_ref() != Some(&server) {
             if known.primary.is_some() {
                 warn!("switching to the database server {server}");
             }
-            known.primary = Some(server);
+            known.primary = Some(server.clone());
             self.generation.fetch_add(1, Ordering::AcqRel);
             METRICS.set_database_server(&server.to_string(), &info.version.text);
         }
@@ -274,12 +282,16 @@ impl Servers {
     fn in_order(&self) -> Vec<Address> {
         let known = self.lock();
         let mut addresses = known.addresses.clone();
-        let primary = known.primary;
+        let primary = known.primary.clone();
         drop(known);
         let now = Instant::now();
         let failed = |a: &Address| a.failed.filter(|failed| now.duration_since(*failed) < AVOID);
-        addresses.sort_by_key(|a| (failed(a), primary != Some(a.socket)));
+        addresses.sort_by_key(|a| (failed(a), primary.as_ref() != Some(&a.socket)));
         addresses
+    }
+
+    fn not_found(&self, host: String, reason: String) -> ConnectError {
+        ConnectError::NameNotFound { host, reason, check: self.account().settings.host }
     }
 
     fn names(&self) -> String {
@@ -295,9 +307,26 @@ impl Servers {
     }
 }
 
+impl Host {
+    /// All addresses of the name, however long the resolver takes.
+    fn addresses(&self) -> io::Result<Vec<ServerAddress>> {
+        if self.is_unix_socket() {
+            return Ok(vec![ServerAddress::Unix(self.name.clone().into())]);
+        }
+        let sockets = (self.name.as_str(), self.port).to_socket_addrs()?;
+        Ok(sockets.map(ServerAddress::Tcp).collect())
+    }
+
+    fn is_unix_socket(&self) -> bool {
+        self.name.starts_with('/')
+    }
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.name.contains(':') {
+        if self.is_unix_socket() {
+            f.write_str(&self.name)
+        } else if self.name.contains(':') {
             write!(f, "[{}]:{}", self.name, self.port)
         } else {
             write!(f, "{}:{}", self.name, self.port)
@@ -307,9 +336,11 @@ impl fmt::Display for Host {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.name.parse::<IpAddr>() {
-            Ok(_) => write!(f, "{}", self.socket),
-            Err(_) => write!(f, "{} ({})", self.host, self.socket.ip()),
+        match &self.socket {
+            ServerAddress::Tcp(socket) if self.host.name.parse::<IpAddr>().is_err() => {
+                write!(f, "{} ({})", self.host, socket.ip())
+            }
+            socket => socket.fmt(f),
         }
     }
 }
@@ -326,7 +357,11 @@ mod tests {
     }
 
     fn order(servers: &Servers) -> Vec<String> {
-        servers.in_order().iter().map(|a| a.socket.ip().to_string()).collect()
+        let ip = |address: &Address| match &address.socket {
+            ServerAddress::Tcp(socket) => socket.ip().to_string(),
+            ServerAddress::Unix(path) => path.display().to_string(),
+        };
+        servers.in_order().iter().map(ip).collect()
     }
 
     #[test]
@@ -334,7 +369,7 @@ mod tests {
         let servers = servers(&["127.0.0.1", "127.0.0.2", "::1"]);
         servers.resolve().unwrap();
         assert_eq!(order(&servers), ["127.0.0.1", "127.0.0.2", "::1"]);
-        servers.mark_failed("127.0.0.1:3306".parse().unwrap());
+        servers.mark_failed(&ServerAddress::Tcp("127.0.0.1:3306".parse().unwrap()));
         assert_eq!(order(&servers), ["127.0.0.2", "::1", "127.0.0.1"]);
         servers.resolve().unwrap();
         assert_eq!(order(&servers), ["127.0.0.2", "::1", "127.0.0.1"], "resolving forgets no failure");
@@ -357,7 +392,7 @@ mod tests {
         let servers = servers(&["a.invalid", "127.0.0.2", "b.invalid"]);
         let address = |name: &str, ip: &str| Address {
             host: Host { name: name.into(), port: 3306 },
-            socket: format!("{ip}:3306").parse().unwrap(),
+            socket: ServerAddress::Tcp(format!("{ip}:3306").parse().unwrap()),
             failed: None,
             open: Arc::default(),
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Row, Value};
 
+use super::account::Account;
 use super::error::ConnectError;
 use super::version::Version;
 use super::write_block::WriteBlock;
@@ -46,9 +47,9 @@ impl From<mysql::Error> for SessionError {
 }
 
 impl SessionError {
-    pub(super) fn into_connect_error(self, address: String) -> ConnectError {
+    pub(super) fn into_connect_error(self, address: String, account: &Account) -> ConnectError {
         match self {
-            SessionError::Driver(error) => ConnectError::new(&error, address),
+            SessionError::Driver(error) => ConnectError::new(&error, address, account),
             SessionError::Ignored(reason) => ConnectError::Other { reason: format!("{address}: {reason}") },
         }
     }
@@ -117,8 +118,12 @@ fn set_statement(mariadb: bool, limits: Option<SessionLimits>) -> String {
     // An acknowledged message must be committed and unique, whatever the server's defaults are.
     let mut sql = format!(
         "SET NAMES utf8mb4, SESSION autocommit = 1, time_zone = '+00:00', sql_mode = '{SQL_MODE}', unique_checks = 1, \
-         foreign_key_checks = 1, sql_quote_show_create = 1, max_error_count = 1024"
+         foreign_key_checks = 1, sql_quote_show_create = 1"
     );
+    if mariadb {
+        // The warnings of a complete batch must be kept. MySQL keeps as many by default, and lets no ordinary user set it.
+        sql.push_str(", max_error_count = 1024");
+    }
     let isolation = if mariadb { "tx_isolation" } else { "transaction_isolation" };
     sql.push_str(&format!(", {isolation} = 'REPEATABLE-READ'"));
     match limits {
@@ -183,6 +188,7 @@ mod tests {
             assert!(sql.contains(" innodb_lock_wait_timeout = 3, lock_wait_timeout = 3"), "{sql}");
         }
         assert!(mariadb.contains("max_statement_time = 2.5") && mariadb.contains("tx_isolation"), "{mariadb}");
+        assert!(!mysql.contains("max_error_count"), "it needs the privilege SESSION_VARIABLES_ADMIN: {mysql}");
         assert!(mysql.contains("max_execution_time = 2500") && mysql.contains("transaction_isolation"), "{mysql}");
     }
 

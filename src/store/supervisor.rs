@@ -107,7 +107,7 @@ impl Supervisor {
         self.database.servers().resolve().map_err(Error::NoConnection)?;
         let mut client = self.client()?;
         let (version, server, table) = client.run(|connection, _| {
-            Ok((connection.info.version.clone(), connection.server, Table::describe(connection)?))
+            Ok((connection.info.version.clone(), connection.server.clone(), Table::describe(connection)?))
         })?;
         version.check()?;
         if table.state(self.take_over) != SchemaState::Current {

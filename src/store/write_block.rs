@@ -50,7 +50,7 @@ impl fmt::Display for WriteBlock {
             WriteBlock::ReadOnly => f.write_str("the database server is read-only"),
             WriteBlock::LostCluster => f.write_str("this node has lost its cluster"),
             WriteBlock::MissingPrivilege(reason) => {
-                write!(f, "the user lacks a privilege ({reason}): check MYSQL_USER and its grants")
+                write!(f, "the user lacks a privilege ({reason}): check the grants of the database user")
             }
             WriteBlock::Table(reason) => f.write_str(reason),
             WriteBlock::NoIdsLeft => {

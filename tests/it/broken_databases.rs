@@ -252,7 +252,7 @@ fn a_user_that_may_not_write_is_read_only_with_that_reason() {
         service.get("/readyz").text() == "ready, read-only: the database user may not write\n"
     });
     assert_eq!(service.submit("x", &[]).status, 503);
-    assert!(service.log().contains("check MYSQL_USER and its grants"), "{}", service.log());
+    assert!(service.log().contains("check the grants of the database user"), "{}", service.log());
     schema.run(&format!("DROP USER {user}@'127.0.0.1'"));
 }
 

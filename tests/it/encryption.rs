@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mysql::prelude::Queryable;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
+};
 
 use crate::support::service::program;
 use crate::support::{Database, Schema, Service};
@@ -37,6 +39,19 @@ impl Authority {
         fs::write(&certificate, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
         fs::write(&private, key.serialize_pem()).unwrap();
         format!("--ssl-cert={} --ssl-key={}", certificate.display(), private.display())
+    }
+
+    /// A client's certificate and its key, as files.
+    fn client(&self) -> (String, String) {
+        let mut params = CertificateParams::new(["a client".to_owned()]).unwrap();
+        // Another name than the authority's, or it would count as signed by itself.
+        params.distinguished_name.push(DnType::CommonName, "a client");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let (certificate, private) = (self.dir.join("client.pem"), self.dir.join("client-key.pem"));
+        fs::write(&certificate, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        fs::write(&private, key.serialize_pem()).unwrap();
+        (certificate.display().to_string(), private.display().to_string())
     }
 
     fn certificate(&self) -> String {
@@ -78,8 +93,11 @@ fn the_right_server_is_taken_and_any_other_is_refused() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let schema = encrypted_only(&ours.server(2099));
     let (ours, other) = (ours.certificate(), other.certificate());
-    let taken: [&[(&str, &str)]; 2] = [
+    let taken: [&[(&str, &str)]; 4] = [
         &[("MYSQL_SSL_MODE", "required")],
+        &[("MYSQL_SSL_MODE", "PREFERRED")],
+        // The certificate is for localhost, and this is an address.
+        &[("MYSQL_SSL_MODE", "VERIFY_CA"), ("MYSQL_SSL_CA", &ours)],
         &[("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", &ours), ("MYSQL_HOST", "localhost")],
     ];
     for settings in taken {
@@ -89,6 +107,7 @@ fn the_right_server_is_taken_and_any_other_is_refused() {
     }
     let by_another = [("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", &*other), ("MYSQL_HOST", "localhost")];
     assert_refused(&schema, &by_another, "certificate");
+    assert_refused(&schema, &[("MYSQL_SSL_MODE", "verify-ca"), ("MYSQL_SSL_CA", &*other)], "certificate");
     assert_refused(&schema, &[("MYSQL_SSL_MODE", "verify"), ("MYSQL_HOST", "localhost")], "certificate");
     let another_name = [("MYSQL_SSL_MODE", "verify"), ("MYSQL_SSL_CA", &*ours), ("MYSQL_HOST", "127.0.0.1")];
     assert_refused(&schema, &another_name, "certificate");
@@ -102,6 +121,27 @@ fn the_right_server_is_taken_and_any_other_is_refused() {
         output.status.success() && words.contains("encryption    on; certificate and host name are checked"),
         "{words}"
     );
+}
+
+#[test]
+fn an_account_that_requires_a_client_certificate_gets_one() {
+    let authority = Authority::new("clients");
+    let (certificate, key) = authority.client();
+    let options = format!("{} --ssl-ca={}", authority.server(2099), authority.certificate());
+    let schema = encrypted_only(&options);
+    schema.database.connect().query_drop("ALTER USER tls@'127.0.0.1' REQUIRE X509").unwrap();
+    let service =
+        start(&schema, &[("MYSQL_SSL_MODE", "required"), ("MYSQL_SSL_CERT", &certificate), ("MYSQL_SSL_KEY", &key)]);
+    service.wait_until_ready();
+    let refused = start(&schema, &[("MYSQL_SSL_MODE", "required")]);
+    assert_eq!(refused.wait(), 1);
+    assert!(refused.log().contains("access denied"), "{}", refused.log());
+}
+
+#[test]
+fn encryption_that_is_preferred_does_without_where_the_server_offers_none() {
+    let schema = Database::private_with("--skip-ssl").schema();
+    Service::start(&schema, &[("MYSQL_SSL_MODE", "preferred")]).wait_until_ready();
 }
 
 #[test]

@@ -9,29 +9,6 @@ use super::source::sources;
 use super::{assert_same, dependencies, files, read, root};
 use crate::support::Board;
 
-/// Settings that come or go with branches that are not merged yet.
-const PENDING_SETTINGS: &[&str] = &[
-    "WORKERS",
-    "WRITE_TIMEOUT",
-    "QUEUE_BYTES",
-    "MAX_CONNECTIONS_PER_CLIENT",
-    "PUBLIC_URL",
-    "PAGE_INTRO",
-    "PAGE_FOOTER",
-    "ACCESS_LOG",
-    "MYSQL_SSL_CERT",
-    "MYSQL_SSL_KEY",
-];
-/// Metrics of the same branches.
-const PENDING_METRICS: &[&str] = &[
-    "twotier_http_connections_limit",
-    "twotier_http_connections_per_client_limit",
-    "twotier_idempotent_replays_total",
-    "twotier_messages_replayed_total",
-    "twotier_rate_limited_total",
-    "twotier_rate_limit_submits_per_minute",
-    "twotier_message_characters_limit",
-];
 const README_LINES: usize = 150;
 /// Settings whose default depends on another one, with the words for it.
 const COMPUTED_DEFAULTS: &[(&str, &str)] = &[("MAX_CONNECTIONS_PER_CLIENT", "a tenth")];
@@ -60,14 +37,11 @@ fn settings_of(document: &Document) -> BTreeMap<String, String> {
 #[test]
 fn the_settings_are_those_of_the_code_with_their_defaults() {
     let computed = |name: &str| COMPUTED_DEFAULTS.iter().find(|(of, _)| *of == name).map(|(_, words)| *words);
-    let existing: Vec<String> = SETTINGS
-        .iter()
-        .map(|setting| row(setting.name, computed(setting.name).unwrap_or(setting.default)))
-        .filter(|row| !is_pending(row))
-        .collect();
+    let existing: Vec<String> =
+        SETTINGS.iter().map(|setting| row(setting.name, computed(setting.name).unwrap_or(setting.default))).collect();
     let rows = |path: &str| -> Vec<String> {
         let settings = settings_of(&Document::read(path)).into_iter().map(|(name, default)| row(&name, &default));
-        settings.filter(|row| !is_pending(row)).collect()
+        settings.collect()
     };
     assert_same("docs/settings.md", &rows("docs/settings.md"), "SETTINGS", &existing);
     let of_readme = rows("README.md");
@@ -75,12 +49,32 @@ fn the_settings_are_those_of_the_code_with_their_defaults() {
     assert_same("README.md", &of_readme, "SETTINGS", known);
 }
 
-fn row(name: &str, default: &str) -> String {
-    format!("{name}={default}")
+/// The variables of a section of `.env.example` with their values.
+fn section_of_env_example(section: &str) -> Vec<String> {
+    let text = read(".env.example");
+    let lines = text.split(&format!("# == {section}\n")).nth(1).unwrap().lines();
+    let lines = lines.take_while(|line| !line.starts_with("# =="));
+    let variables = lines
+        .map(|line| line.trim_start_matches('#'))
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
+    variables.filter(|line| line.contains('=')).map(str::to_owned).collect()
 }
 
-fn is_pending(row: &str) -> bool {
-    PENDING_SETTINGS.iter().any(|name| row.starts_with(&format!("{name}=")))
+#[test]
+fn env_example_lists_every_setting_and_every_variable_of_the_scripts() {
+    let settings: Vec<String> = SETTINGS.iter().map(|setting| row(setting.name, setting.default)).collect();
+    let listed = section_of_env_example("Settings of the program");
+    let listed = listed.iter();
+    assert_same(".env.example", listed, "SETTINGS", &settings);
+
+    let described: Vec<String> = settings_of(&Document::read("docs/containers.md")).into_keys().collect();
+    let listed = section_of_env_example("Containers and scripts");
+    let names: Vec<String> = listed.iter().map(|line| line.split('=').next().unwrap().to_owned()).collect();
+    assert_same("docs/containers.md", &described, ".env.example", &names);
+}
+
+fn row(name: &str, default: &str) -> String {
+    format!("{name}={default}")
 }
 
 #[test]
@@ -101,9 +95,8 @@ fn the_metrics_are_those_of_the_code_with_their_labels() {
         .collect();
     let source = sources().into_iter().find(|source| source.path == "src/metrics.rs").unwrap();
     let is_name = |text: &&String| text.starts_with("twotier_") || text.starts_with("process_");
-    let is_settled = |name: &&String| !PENDING_METRICS.contains(&name.as_str());
-    let existing = source.strings.iter().filter(is_name).filter(is_settled);
-    assert_same("docs/operations.md", described.keys().filter(is_settled), "src/metrics.rs", existing);
+    let existing = source.strings.iter().filter(is_name);
+    assert_same("docs/operations.md", described.keys(), "src/metrics.rs", existing);
 
     let board = Board::start();
     board.submit("counted");
@@ -112,9 +105,6 @@ fn the_metrics_are_those_of_the_code_with_their_labels() {
     for sample in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, labels) = sample.split_once('{').unwrap_or((sample.split(' ').next().unwrap(), ""));
         let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
-        if PENDING_METRICS.contains(&family) {
-            continue;
-        }
         let wanted = described.get(family).or_else(|| described.get(name));
         let wanted = wanted.unwrap_or_else(|| panic!("{sample} is not in docs/operations.md"));
         let labels: BTreeSet<&str> = labels.split("=\"").filter_map(|part| part.rsplit(['"', ',']).next()).collect();
@@ -250,6 +240,21 @@ fn the_head_of_each_folder_names_its_files() {
             names.filter(|name| name != "mod" && !named.contains(&name.as_str())).map(|name| format!("{folder}{name}")),
         );
     }
-    missing.retain(|name| !["src/http/", "src/store/", "src/system/"].iter().any(|folder| name.starts_with(folder)));
     assert_eq!(missing, [""; 0], "not named in the mod.rs of the folder");
+}
+
+#[test]
+fn the_parameters_of_database_url_are_those_of_the_code() {
+    let table = Document::read("docs/settings.md").table("parameter");
+    let described: Vec<String> =
+        table.rows.iter().flat_map(|row| code(&row[0])).map(|name| name.replace('-', "")).collect();
+    let source = sources().into_iter().find(|source| source.path == "src/config/database_url.rs").unwrap();
+    let ignored = source.text.split("const IGNORED").nth(1).unwrap().split("];").next().unwrap();
+    let acted_on = source.text.split("match plain.as_str() {").nth(1).unwrap().split("\n        };").next().unwrap();
+    // The patterns of the match are the names; what stands to the right of the arrows are values.
+    let patterns =
+        acted_on.lines().filter(|line| line.starts_with("            \"")).map(|line| line.split("=>").next().unwrap());
+    let names = ignored.lines().chain(patterns).flat_map(|line| line.split('"').skip(1).step_by(2));
+    let existing: BTreeSet<String> = names.map(str::to_owned).collect();
+    assert_same("docs/settings.md", &described, "src/config/database_url.rs", &existing);
 }
