@@ -10,8 +10,8 @@
 //!   there is none. The `handler` is the application.
 //! - Responses: a `responder` travels with the request; `response` turns the answer into bytes, and `access_log` records it.
 //!
-//! The types of methods, headers and status codes are `tiny_http`'s; its server is not used. Nothing here knows the board
-//! or a database.
+//! The types of methods, headers and status codes are `tiny_http`'s; its server is not used. Nothing here knows the
+//! board or a database.
 
 mod access_log;
 pub mod chunked;
