@@ -1,6 +1,6 @@
 //! Idempotency keys: what makes a repeated submit the same submit.
 //!
-//! Keys made here are time-ordered, because random ones scatter over the whole index of a large table.
+//! Keys made here are time-ordered, because random ones scatter over the index of a large table.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -13,7 +13,7 @@ pub const MAX_KEY: usize = 64;
 pub struct IdempotencyKey([u8; 16]);
 
 impl IdempotencyKey {
-    /// A key that nobody had before.
+    /// A new key.
     pub fn generate() -> IdempotencyKey {
         IdempotencyKey(*Uuid::now_v7().as_bytes())
     }

@@ -2,14 +2,18 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`http`]: `listener` accepts a connection, which gets a slot in the connection table.
-//! 2. `http::server` runs the event loop. A worker with a poll permit (`http::scheduler`) waits for events and handles them itself.
+//! 1. [`http`]: `listener` accepts a connection, which gets a slot in the table of `http::connections`.
+//! 2. `http::server` is the event loop: a worker with a poll permit (`http::scheduler`) waits in `http::poll`, and handles
+//!    the events itself.
 //! 3. `http::connection` reads; `http::request_reader` turns the bytes into one complete, checked request.
-//! 4. The server hands the request and its `http::responder` to the [`board`], its handler.
-//! 5. `board::route` finds the route, `board::input` reads the parameters, and [`message`] and [`idempotency_key`] check them.
-//! 6. The board answers immediately, or pushes a job to a [`batch_queue`]: `board::latest`, `board::submit` or `board::point`.
-//! 7. A worker that finds a batch ready becomes its leader, hands its poll permit over, and runs one statement for the batch.
-//! 8. [`store`]: `client` sends the statements of `messages` and `insert`, and runs them again where that is safe.
+//! 4. The server hands the request and its `http::responder` to the [`board`], its `http::handler`.
+//! 5. `board::route` finds the route, `board::input` and `board::body` read what was sent, and [`message`] and
+//!    [`idempotency_key`] check it.
+//! 6. The board answers immediately, or pushes a job to a [`batch_queue`]: `board::latest`, `board::submit` or
+//!    `board::point`.
+//! 7. A worker that finds a batch ready becomes its leader, hands its poll permit over, and runs one statement for the
+//!    batch.
+//! 8. [`store`]: `client` sends the statements of `messages` and `insert`, and repeats them where that is safe.
 //! 9. `board::responses`, `board::problem` and [`page`] turn each outcome into JSON or HTML.
 //! 10. `http::response` encodes it, `http::connection` writes it, and [`metrics`] and [`logging`] record it.
 //!

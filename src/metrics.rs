@@ -1,7 +1,7 @@
-//! What is counted: every metric's name, labels and meaning, and the text that Prometheus reads.
+//! The metrics: every name with its labels and meaning, and the text that Prometheus reads.
 //!
-//! One set for the process, reached from wherever something happens, as the log is. Labels are names from the code, never
-//! what a client sent. Nothing here knows what is counted, and reading it touches nothing but these numbers.
+//! One set for the process, reached from everywhere, as the log is. Values of labels are names from the code, never text
+//! that a client sent. Reading the metrics touches nothing but these numbers.
 
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use prometheus::{
 
 use crate::lifecycle::Readiness;
 
-/// All of them.
+/// All metrics.
 pub struct Metrics {
     /// Requests answered, by `route`, `method` and `status`.
     pub requests: IntCounterVec,
@@ -32,15 +32,15 @@ pub struct Metrics {
     pub connections_limit: IntGauge,
     /// Connections of one client that are served at the same time, at most.
     pub connections_per_client_limit: IntGauge,
-    /// Connections turned away at the listener, by `reason`.
+    /// Connections that got a 503 instead of being served, by `reason`.
     pub connections_refused: IntCounterVec,
     /// Connections that have ended, by `reason`.
     pub connections_closed: IntCounterVec,
-    /// Jobs in a batch, by `batch queue`.
+    /// Jobs in a batch, by `queue`.
     pub batch_jobs: HistogramVec,
-    /// Jobs that wait, by `batch queue`.
+    /// Jobs that wait, by `queue`.
     pub waiting_jobs: IntGaugeVec,
-    /// Jobs that were not done, by `batch queue` and `reason`.
+    /// Jobs that were rejected, by `queue` and `reason`.
     pub rejected_jobs: IntCounterVec,
     /// What statements took, by `statement`.
     pub statement_seconds: HistogramVec,
@@ -61,9 +61,9 @@ pub struct Metrics {
     not_ready: IntGaugeVec,
     server: IntGaugeVec,
     waiting_jobs_limit: IntGaugeVec,
-    /// Statements that were run again, by `cause`.
+    /// Statements that were repeated, by `cause`.
     pub database_retries: IntCounterVec,
-    /// Lines of the log that nobody read in time.
+    /// Log lines that were dropped, because stderr was not read fast enough.
     pub log_lines_dropped: IntCounter,
     registry: Registry,
 }
@@ -81,7 +81,7 @@ pub struct BatchQueueMetrics {
     pub full: IntCounter,
     /// Jobs that waited when a batch before them met an outage.
     pub backend_down: IntCounter,
-    /// Jobs that had waited too long for their turn.
+    /// Jobs that had waited too long.
     pub queue_timeout: IntCounter,
 }
 
@@ -89,6 +89,143 @@ pub struct BatchQueueMetrics {
 const SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const JOBS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// A metric's name, what it counts, and its labels.
+struct Description {
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+}
+
+const BUILD_INFO: Description = Description {
+    name: "twotier_build_info",
+    help: "Always 1; version and commit of the program.",
+    labels: &["version", "commit"],
+};
+const CONNECTIONS: Description = Description {
+    name: "twotier_http_connections",
+    help: "Connections of clients by what they are doing, as counted five times a second.",
+    labels: &["state"],
+};
+const CONNECTIONS_REFUSED: Description = Description {
+    name: "twotier_http_connections_refused_total",
+    help: "Connections that got a 503 instead of being served: the client had too many, or all slots were taken.",
+    labels: &["reason"],
+};
+const REQUESTS: Description = Description {
+    name: "twotier_http_requests_total",
+    help: "HTTP requests answered; the route is - for unknown routes.",
+    labels: &["route", "method", "status"],
+};
+const REQUEST_SECONDS: Description = Description {
+    name: "twotier_http_request_duration_seconds",
+    help: "From the arrival of a whole request to its answer.",
+    labels: &["route"],
+};
+const RATE_LIMITED: Description = Description {
+    name: "twotier_rate_limited_total",
+    help: "Submits refused because their client sent too many.",
+    labels: &[],
+};
+const RATE_LIMIT: Description = Description {
+    name: "twotier_rate_limit_submits_per_minute",
+    help: "RATE_LIMIT for one client; 0 when it is off.",
+    labels: &[],
+};
+const MESSAGE_LIMIT: Description =
+    Description { name: "twotier_message_characters_limit", help: "MAX_MESSAGE_CHARS.", labels: &[] };
+const CONNECTIONS_LIMIT: Description = Description {
+    name: "twotier_http_connections_limit",
+    help: "Connections that are served at the same time.",
+    labels: &[],
+};
+const CONNECTIONS_PER_CLIENT_LIMIT: Description = Description {
+    name: "twotier_http_connections_per_client_limit",
+    help: "Connections of one client that are served at the same time.",
+    labels: &[],
+};
+const CONNECTIONS_CLOSED: Description = Description {
+    name: "twotier_http_connections_closed_total",
+    help: "Connections that have ended, by what ended them.",
+    labels: &["reason"],
+};
+const BATCH_JOBS: Description = Description {
+    name: "twotier_batch_queue_batch_requests",
+    help: "Requests that one batch of a batch queue answers.",
+    labels: &["queue"],
+};
+const WAITING_JOBS: Description = Description {
+    name: "twotier_batch_queue_waiting_requests",
+    help: "Requests that wait in a batch queue.",
+    labels: &["queue"],
+};
+const REJECTED_JOBS: Description = Description {
+    name: "twotier_batch_queue_rejected_requests_total",
+    help: "Requests that a batch queue rejected: it was full, the database was down, or they had waited too long.",
+    labels: &["queue", "reason"],
+};
+const STATEMENT_SECONDS: Description = Description {
+    name: "twotier_database_statement_duration_seconds",
+    help: "Round trips of statements to the database, failed ones too.",
+    labels: &["statement"],
+};
+const DATABASE_CONNECTIONS: Description =
+    Description { name: "twotier_database_connections", help: "Connections to the database.", labels: &[] };
+const DATABASE_CONNECTIONS_LIMIT: Description = Description {
+    name: "twotier_database_connections_limit",
+    help: "Connections to the database that there may be (DB_CONNECTIONS).",
+    labels: &[],
+};
+const DATABASE_CONNECTS: Description = Description {
+    name: "twotier_database_connect_errors_total",
+    help: "Connects to the database that failed, by cause.",
+    labels: &["cause"],
+};
+const DATABASE_ERRORS: Description = Description {
+    name: "twotier_database_errors_total",
+    help: "Statements that failed, by cause.",
+    labels: &["cause"],
+};
+const MESSAGES_STORED: Description =
+    Description { name: "twotier_messages_stored_total", help: "Messages that were stored.", labels: &[] };
+const MESSAGES_REPLAYED: Description = Description {
+    name: "twotier_messages_replayed_total",
+    help: "Submits that were answered with the message that their idempotency key had stored before.",
+    labels: &[],
+};
+const READY: Description = Description { name: "twotier_ready", help: "Whether /readyz answers 200.", labels: &[] };
+const WRITABLE: Description =
+    Description { name: "twotier_database_writable", help: "Whether messages can be stored.", labels: &[] };
+const NOT_READY: Description = Description {
+    name: "twotier_not_ready_info",
+    help: "1 for the reason why the service is not ready, or takes no writes.",
+    labels: &["reason"],
+};
+const SERVER: Description = Description {
+    name: "twotier_database_server_info",
+    help: "1 for the database server in use.",
+    labels: &["server", "version"],
+};
+const WAITING_JOBS_LIMIT: Description = Description {
+    name: "twotier_batch_queue_waiting_requests_limit",
+    help: "Requests that may wait in a batch queue.",
+    labels: &["queue"],
+};
+const DATABASE_RETRIES: Description = Description {
+    name: "twotier_database_retries_total",
+    help: "Statements that were repeated, by cause.",
+    labels: &["cause"],
+};
+const LOG_LINES_DROPPED: Description = Description {
+    name: "twotier_log_lines_dropped_total",
+    help: "Log lines that were dropped, because stderr was not read fast enough.",
+    labels: &[],
+};
+
+/// Makes metrics and registers them.
+struct Families {
+    registry: Registry,
+}
 
 /// The metrics of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -98,149 +235,49 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
 
 impl Metrics {
     fn new() -> Result<Metrics, prometheus::Error> {
-        let registry = Registry::new();
-        let counters = |name, help, labels: &[&str]| {
-            IntCounterVec::new(Opts::new(name, help), labels).and_then(|m| registered(&registry, m))
-        };
-        let histograms = |name, help, labels: &[&str], buckets: &[f64]| {
-            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)
-                .and_then(|m| registered(&registry, m))
-        };
-        let gauges = |name, help, labels: &[&str]| {
-            IntGaugeVec::new(Opts::new(name, help), labels).and_then(|m| registered(&registry, m))
-        };
-
-        let gauge = |name, help| IntGauge::new(name, help).and_then(|m| registered(&registry, m));
-        let counter = |name, help| IntCounter::new(name, help).and_then(|m| registered(&registry, m));
-
-        let build = gauges("twotier_build_info", "Always 1; what runs.", &["version", "commit"])?;
+        let families = Families { registry: Registry::new() };
+        let build = families.gauges(&BUILD_INFO)?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("TWOTIER_COMMIT").unwrap_or_default()]).set(1);
-        let start = registered(&registry, Gauge::new("process_start_time_seconds", "Start, in Unix time.")?)?;
+        let start = Gauge::new("process_start_time_seconds", "Start, in Unix time.")?;
         start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
-
-        let connections = gauges(
-            "twotier_http_connections",
-            "Connections of clients by what they are doing, as counted five times a second.",
-            &["state"],
-        )?;
+        families.registry.register(Box::new(start))?;
+        let metrics = Metrics {
+            connections: families.gauges(&CONNECTIONS)?,
+            connections_refused: families.counters(&CONNECTIONS_REFUSED)?,
+            requests: families.counters(&REQUESTS)?,
+            request_seconds: families.histograms(&REQUEST_SECONDS, SECONDS)?,
+            rate_limited: families.counter(&RATE_LIMITED)?,
+            rate_limit: families.gauge(&RATE_LIMIT)?,
+            message_limit: families.gauge(&MESSAGE_LIMIT)?,
+            connections_limit: families.gauge(&CONNECTIONS_LIMIT)?,
+            connections_per_client_limit: families.gauge(&CONNECTIONS_PER_CLIENT_LIMIT)?,
+            connections_closed: families.counters(&CONNECTIONS_CLOSED)?,
+            batch_jobs: families.histograms(&BATCH_JOBS, JOBS)?,
+            waiting_jobs: families.gauges(&WAITING_JOBS)?,
+            rejected_jobs: families.counters(&REJECTED_JOBS)?,
+            statement_seconds: families.histograms(&STATEMENT_SECONDS, SECONDS)?,
+            database_connections: families.gauge(&DATABASE_CONNECTIONS)?,
+            database_connections_limit: families.gauge(&DATABASE_CONNECTIONS_LIMIT)?,
+            database_connects: families.counters(&DATABASE_CONNECTS)?,
+            database_errors: families.counters(&DATABASE_ERRORS)?,
+            messages_stored: families.counter(&MESSAGES_STORED)?,
+            messages_replayed: families.counter(&MESSAGES_REPLAYED)?,
+            ready: families.gauge(&READY)?,
+            writable: families.gauge(&WRITABLE)?,
+            not_ready: families.gauges(&NOT_READY)?,
+            server: families.gauges(&SERVER)?,
+            waiting_jobs_limit: families.gauges(&WAITING_JOBS_LIMIT)?,
+            database_retries: families.counters(&DATABASE_RETRIES)?,
+            log_lines_dropped: families.counter(&LOG_LINES_DROPPED)?,
+            registry: families.registry,
+        };
         for state in ["idle", "reading", "handling", "writing", "closing"] {
-            connections.with_label_values(&[state]);
+            metrics.connections.with_label_values(&[state]);
         }
-        let connections_refused = counters(
-            "twotier_http_connections_refused_total",
-            "Connections that got a 503 instead of being served: the client had too many, or all slots were taken.",
-            &["reason"],
-        )?;
         for reason in ["client_limit", "full"] {
-            connections_refused.with_label_values(&[reason]);
+            metrics.connections_refused.with_label_values(&[reason]);
         }
-
-        Ok(Metrics {
-            requests: counters(
-                "twotier_http_requests_total",
-                "Requests answered; the route is - for what was none.",
-                &["route", "method", "status"],
-            )?,
-            request_seconds: histograms(
-                "twotier_http_request_duration_seconds",
-                "From the arrival of a whole request to its answer.",
-                &["route"],
-                SECONDS,
-            )?,
-            rate_limited: counter("twotier_rate_limited_total", "Submits refused because their client sent too many.")?,
-            rate_limit: gauge("twotier_rate_limit_submits_per_minute", "RATE_LIMIT for one client; 0 when it is off.")?,
-            message_limit: gauge("twotier_message_characters_limit", "MAX_MESSAGE_CHARS.")?,
-            connections,
-            connections_limit: registered(
-                &registry,
-                IntGauge::new("twotier_http_connections_limit", "Connections that are served at the same time.")?,
-            )?,
-            connections_per_client_limit: registered(
-                &registry,
-                IntGauge::new(
-                    "twotier_http_connections_per_client_limit",
-                    "Connections of one client that are served at the same time.",
-                )?,
-            )?,
-            connections_refused,
-            connections_closed: counters(
-                "twotier_http_connections_closed_total",
-                "Connections that have ended, by what ended them.",
-                &["reason"],
-            )?,
-            batch_jobs: histograms(
-                "twotier_batch_queue_batch_requests",
-                "Requests that one batch of a batch queue answers.",
-                &["queue"],
-                JOBS,
-            )?,
-            waiting_jobs: gauges(
-                "twotier_batch_queue_waiting_requests",
-                "Requests that wait in a batch queue.",
-                &["queue"],
-            )?,
-            rejected_jobs: counters(
-                "twotier_batch_queue_rejected_requests_total",
-                "Requests that a batch queue did not try: full, behind an outage, or late.",
-                &["queue", "reason"],
-            )?,
-            statement_seconds: histograms(
-                "twotier_database_statement_duration_seconds",
-                "Round trips of statements to the database, failed ones too.",
-                &["statement"],
-                SECONDS,
-            )?,
-            database_connections: registered(
-                &registry,
-                IntGauge::new("twotier_database_connections", "Connections to the database.")?,
-            )?,
-            database_connections_limit: gauge(
-                "twotier_database_connections_limit",
-                "Connections to the database that there may be (DB_CONNECTIONS).",
-            )?,
-            database_connects: counters(
-                "twotier_database_connect_errors_total",
-                "Connects to the database that failed, by cause.",
-                &["cause"],
-            )?,
-            database_errors: counters(
-                "twotier_database_errors_total",
-                "Statements that failed, by cause.",
-                &["cause"],
-            )?,
-            messages_stored: counter("twotier_messages_stored_total", "Messages that were stored.")?,
-            messages_replayed: counter(
-                "twotier_messages_replayed_total",
-                "Submits that were answered with the message that their idempotency key had stored before.",
-            )?,
-            ready: gauge("twotier_ready", "Whether /readyz answers 200.")?,
-            writable: gauge("twotier_database_writable", "Whether messages can be stored.")?,
-            not_ready: gauges(
-                "twotier_not_ready_info",
-                "1 for the reason why the service is not ready, or takes no writes.",
-                &["reason"],
-            )?,
-            server: gauges(
-                "twotier_database_server_info",
-                "1 for the database server in use.",
-                &["server", "version"],
-            )?,
-            waiting_jobs_limit: gauges(
-                "twotier_batch_queue_waiting_requests_limit",
-                "Requests that may wait in a batch queue.",
-                &["queue"],
-            )?,
-            database_retries: counters(
-                "twotier_database_retries_total",
-                "Statements that were run again, by what went wrong.",
-                &["cause"],
-            )?,
-            log_lines_dropped: registered(
-                &registry,
-                IntCounter::new("twotier_log_lines_dropped_total", "Lines of the log that were not read fast enough.")?,
-            )?,
-            registry,
-        })
+        Ok(metrics)
     }
 
     /// The metrics of the batch queue called `name`.
@@ -284,7 +321,30 @@ impl Metrics {
     }
 }
 
-fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> Result<M, prometheus::Error> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+impl Families {
+    fn counter(&self, d: &Description) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::new(d.name, d.help)?)
+    }
+
+    fn gauge(&self, d: &Description) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::new(d.name, d.help)?)
+    }
+
+    fn counters(&self, d: &Description) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(Opts::new(d.name, d.help), d.labels)?)
+    }
+
+    fn gauges(&self, d: &Description) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(Opts::new(d.name, d.help), d.labels)?)
+    }
+
+    fn histograms(&self, d: &Description, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::new(d.name, d.help).buckets(buckets.to_vec());
+        self.register(HistogramVec::new(options, d.labels)?)
+    }
+
+    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
 }

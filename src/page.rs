@@ -45,7 +45,7 @@ pub struct SplitPage {
     pub after: Arc<Vec<u8>>,
 }
 
-/// A form that is shown again to the person who sent it.
+/// The values of a form that is shown once more.
 pub struct FormValues<'a> {
     /// The text as it was sent.
     pub text: &'a str,

@@ -42,13 +42,16 @@ gone() {
 
 figures() {
     heading "figures"
-    local start built
+    local start layer built
     start=$(date +%s.%N)
     ok "cold build" env NO_CACHE=1 make image
     cold=$(since "$start")
+    layer=$(podman image inspect --format '{{.RootFS.Layers}}' "$APP_IMAGE")
+    ok "the same as an OCI image" env IMAGE_FORMAT=oci make image
     built=$(podman image inspect --format '{{.Id}}' "$APP_IMAGE")
-    ok "a second cold build" env NO_CACHE=1 make image
+    ok "a second cold build" env NO_CACHE=1 IMAGE_FORMAT=oci make image
     same "makes the same image, bit for bit" "$built" "$(podman image inspect --format '{{.Id}}' "$APP_IMAGE")"
+    same "and the same layer as the first" "$layer" "$(podman image inspect --format '{{.RootFS.Layers}}' "$APP_IMAGE")"
     start=$(date +%s.%N)
     ok "build with nothing changed" make image
     warm=$(since "$start")
@@ -113,7 +116,7 @@ inside() {
     podman rm "$container" >/dev/null
     same "one file in the image" "twotier" "$files"
     if root; then
-        # With a slash behind it, because it is a symbolic link.
+        # With a slash at its end, because it is a symbolic link.
         as_board find "/proc/$pid/root/" \( -path "/proc/$pid/root/proc" -o -path "/proc/$pid/root/sys" \) -prune -o \
             \( -type d -o -type f \) \( -path "/proc/$pid/root/twotier" -o -writable \) -printf '%P\n' >"$work/found" 2>"$work/out"
         same "nothing writable, among all that there is" "twotier" "$(cat "$work/found")"
@@ -147,7 +150,7 @@ by_hand() {
     same "its account's way to log in" caching_sha2_password "$(as_root -e "SELECT plugin FROM mysql.user WHERE user = 'board'")"
     local mode login=(podman run --rm --network "$board" -e MYSQL_HOST=mysql -e MYSQL_USER=board -e MYSQL_PASSWORD=secret2 -e MYSQL_DB=devops)
     for mode in disabled required; do
-        # Forgets who has logged in: the next login takes the long way, and the one after it the short one.
+        # Empties the cache of logins: the next login takes the long way, and the one after it the short one.
         as_root -e 'FLUSH PRIVILEGES'
         ok "the long way, MYSQL_SSL_MODE=$mode" "${login[@]}" -e MYSQL_SSL_MODE=$mode "$APP_IMAGE" check
         ok "the short way, MYSQL_SSL_MODE=$mode" "${login[@]}" -e MYSQL_SSL_MODE=$mode "$APP_IMAGE" check

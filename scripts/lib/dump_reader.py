@@ -12,19 +12,16 @@ No statement of the dump is run. The reader splits it like the server does - str
 takes the values of rows of a table `messages`, which must be literals. Those are copied byte by byte; only times are converted,
 to UTC. What else is in the dump is left out and named on standard error. Exit status 1: refused, and the last line says why.
 """
-import bz2
-import gzip
-import lzma
 import os
 import re
 import sys
 import time
-import zipfile
-import zlib
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 
-CHUNK = 1 << 20
+from dump_rows import (CREATE_OTHER, CREATE_TABLE, INSERT, LITERAL, RESTORED, SAVED, SET_MODE, SET_NAMES, SET_ZONE, USE, Table, plain, tuples)
+from dump_statements import Dump, Incomplete, Refused
+
 # How many bytes of rows a printed statement has.
 BATCH = 500_000
 # In these character sets the second byte of a character can look like a quote or a backslash.
@@ -32,203 +29,8 @@ UNSAFE = {"big5", "cp932", "gbk", "gb18030", "sjis"}
 TIMES = ("created_at", "edited_at")
 
 
-class Refused(Exception):
-    """Why the dump is not taken."""
-
-
-class Incomplete(Refused):
-    """What is missing; WHOLE=1 overrides it."""
-
-
 def say(text):
     print(text, file=sys.stderr, flush=True)
-
-
-# ---- bytes
-
-def opened(path):
-    """A stream of the dump's bytes, unpacked."""
-    with open(path, "rb") as file:
-        magic = file.read(6)
-    if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise Refused(f"{path} is UTF-16, as a redirection in PowerShell writes it: first run\n"
-                      f"iconv -f UTF-16 -t UTF-8 {path} > dump.sql")
-    if magic[:2] == b"\x1f\x8b":
-        return gzip.open(path)
-    if magic[:3] == b"BZh":
-        return bz2.open(path)
-    if magic == b"\xfd7zXZ\x00":
-        return lzma.open(path)
-    if magic[:4] == b"\x28\xb5\x2f\xfd":
-        raise Refused(f"{path} is packed with zstd: unpack it first, with zstd -d.")
-    if magic[:4] == b"PK\x03\x04":
-        archive = zipfile.ZipFile(path)
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        if len(names) != 1:
-            raise Refused(f"{path} has {len(names)} files in it: unpack it, and import one of them.")
-        return archive.open(names[0])
-    return open(path, "rb")
-
-
-def chunks(path):
-    try:
-        with opened(path) as stream:
-            while data := stream.read(CHUNK):
-                yield data
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile) as error:
-        raise Incomplete(f"its packed data is cut off or damaged ({error})") from None
-
-
-# ---- statements
-
-STRING = rb"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|\"[^\"\\]*(?:(?:\\.|\"\")[^\"\\]*)*\""
-IDENTIFIER = rb"`[^`]*(?:``[^`]*)*`"
-COMMENT = rb"--(?=[\s])[^\n]*\n?|#[^\n]*\n?|/\*(?!M?!).*?\*/"
-# Comments that servers run: only their ends are dropped. This version is one that no server has.
-NEVER_RUN = rb"/\*M?!999999.*?\*/"
-CONDITIONAL = rb"/\*M?![0-9]*|\*/"
-# What a client said on standard error, when that went into the file too.
-NOISE = re.compile(rb"(?:mysql|mariadb|mysqldump|mariadb-dump|mydumper)(?:\.exe)?: ?[^\n]*\n?|(?:Warning|Enter password): ?[^\n]*\n?", re.I)
-FAILED = re.compile(rb"(?:mysqldump|mariadb-dump|mydumper)(?:\.exe)?: (?!\[?Warning|Deprecated|Note)[^\n]*", re.I)
-DELIMITER = re.compile(rb"DELIMITER[ \t]+(\S+)[^\n]*\n?", re.I)
-
-
-def token_pattern(delimiter):
-    first = re.escape(delimiter[:1])
-    return re.compile(rb"(?P<end>" + re.escape(delimiter) + rb")|(?P<never>" + NEVER_RUN + rb")|(?P<comment>" + COMMENT
-                      + rb")|(?P<conditional>" + CONDITIONAL + rb")|(?P<text>" + STRING + rb"|" + IDENTIFIER
-                      + rb"|[^'\"`#/*\-" + first + rb"]+)|(?P<open>['\"`]|/\*)|(?P<other>.)", re.S)
-
-
-class Dump:
-    """The statements of one file, and what its comments say."""
-
-    def __init__(self, path):
-        self.path = path
-        self.first_comment = self.last_comment = b""
-        self.error = b""
-        self.rest = b""
-
-    def statements(self):
-        """Each statement without comments; then, in `rest`, what is behind the last one."""
-        source, buffer, at, parts, delimiter = chunks(self.path), b"", 0, [], b";"
-        token, ended, first = token_pattern(delimiter), False, True
-        while True:
-            # A token may go on in the next chunk, so one that reaches the end of the buffer is read again.
-            match = token.match(buffer, at)
-            if not ended and (match is None or match.end() + 80 > len(buffer) or match.lastgroup == "open"):
-                data = next(source, None)
-                ended = data is None
-                buffer, at = buffer[at:] + (data or b""), 0
-                if first:
-                    buffer, first = buffer.removeprefix(b"\xef\xbb\xbf"), False
-                continue
-            if match is None:
-                break
-            kind = match.lastgroup
-            if kind == "text" and not parts:
-                # Between statements there may also be lines that are no SQL.
-                start = at + len(buffer[at:match.end()]) - len(buffer[at:match.end()].lstrip())
-                line = DELIMITER.match(buffer, start)
-                if line:
-                    delimiter = line[1]
-                    token, at = token_pattern(delimiter), line.end()
-                    continue
-                line = NOISE.match(buffer, start)
-                if line:
-                    if FAILED.match(line[0]):
-                        self.error = line[0].strip()
-                    at = line.end()
-                    continue
-            at = match.end()
-            if kind == "end":
-                statement, parts = b"".join(parts).strip(), []
-                if statement:
-                    yield statement
-            elif kind in ("comment", "conditional", "never"):
-                text = match[0].strip()
-                if kind == "comment" and text.strip(b"-# "):
-                    self.first_comment = self.first_comment or text
-                    self.last_comment = text
-                # All of these separate words like a blank.
-                if parts:
-                    parts.append(b" ")
-            elif kind == "open":
-                parts.append(buffer[match.start():])
-                break
-            elif kind in ("text", "other") and (parts or match[0].strip()):
-                parts.append(match[0])
-        self.rest = b"".join(parts).strip()
-
-
-# ---- what a statement says
-
-NAME = rb"(`(?:[^`]|``)+`|\"(?:[^\"]|\"\")+\"|[\w$\x80-\xff]+)"
-TABLE = rb"(?:" + NAME + rb"\s*\.\s*)?" + NAME
-INSERT = re.compile(rb"(?:INSERT|REPLACE)\s+(?:(?:LOW_PRIORITY|DELAYED|HIGH_PRIORITY|IGNORE)\s+)*(?:INTO\s+)?" + TABLE
-                    + rb"\s*(?:\(([^()]*)\)\s*)?VALUES?\s*(?=\()", re.I)
-CREATE_TABLE = re.compile(rb"CREATE\s+(?:TEMPORARY\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?" + TABLE + rb"\s*\(", re.I)
-CREATE_OTHER = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:ALGORITHM\s*=\s*\w+\s+)?(?:DEFINER\s*=\s*\S+\s+)?(?:SQL\s+SECURITY\s+\w+\s+)?"
-                          rb"(?:AGGREGATE\s+)?(VIEW|TRIGGER|PROCEDURE|FUNCTION|EVENT)\s+(?:IF\s+NOT\s+EXISTS\s+)?" + TABLE, re.I)
-USE = re.compile(rb"USE\s+" + NAME, re.I)
-SET_NAMES = re.compile(rb"SET\s+NAMES\s+['\"]?(\w+)", re.I)
-SET_ZONE = re.compile(rb"(?:SET|,)\s*(?:SESSION\s+|@@(?:SESSION\.)?)?TIME_ZONE\s*=\s*['\"]([^'\"]*)['\"]", re.I)
-SET_MODE = re.compile(rb"SQL_MODE\s*=\s*'[^']*NO_BACKSLASH_ESCAPES", re.I)
-SAVED = re.compile(rb"@(OLD_\w+)\s*=\s*@@", re.I)
-RESTORED = re.compile(rb"\w+\s*=\s*@(OLD_\w+)\s*$", re.I)
-COLUMN = re.compile(rb"\s*(`(?:[^`]|``)+`|\"(?:[^\"]|\"\")+\"|(?!(?:PRIMARY|KEY|UNIQUE|INDEX|CONSTRAINT|FULLTEXT|SPATIAL|FOREIGN|CHECK|PERIOD)\b)[\w$\x80-\xff]+)"
-                    rb"\s+(\w+)", re.I)
-CHARSET = re.compile(rb"(?:CHARACTER\s+SET|CHARSET)\s*=?\s*['\"]?(\w+)", re.I)
-COLLATE = re.compile(rb"COLLATE\s*=?\s*['\"]?([a-z0-9]+)(?:_|\b)", re.I)
-PIECE = re.compile(STRING + rb"|" + IDENTIFIER + rb"|[^'\"`(),]+|[(),]", re.S)
-LITERAL = re.compile(rb"(?:_\w+\s*)?(?:" + STRING + rb")|(?:_\w+\s*)?0x[0-9a-f]*|(?:_\w+\s*)?[xb]'[0-9a-f]*'|[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
-                     rb"|NULL|DEFAULT|CONVERT\s*\(\s*(?:0x[0-9a-f]+|" + STRING + rb")\s+USING\s+\w+\s*\)", re.I | re.S)
-
-
-def plain(name):
-    """An identifier without its quotes."""
-    if not name:
-        return ""
-    text = name.decode("utf-8", "replace").strip()
-    return text[1:-1].replace(text[0] * 2, text[0]) if text[:1] in '`"' else text
-
-
-def split_list(text):
-    """The parts of a list, at its commas that are in no quotes and no parentheses, up to its closing parenthesis; and the rest."""
-    parts, part, depth = [], [], 0
-    for match in PIECE.finditer(text):
-        piece = match[0]
-        if piece == b"(":
-            depth += 1
-        elif piece == b")":
-            if depth == 0:
-                parts.append(b"".join(part))
-                return parts, text[match.end():]
-            depth -= 1
-        elif piece == b"," and depth == 0:
-            parts.append(b"".join(part))
-            part = []
-            continue
-        part.append(piece)
-    return None, b""
-
-
-class Table:
-    """What a CREATE TABLE says of the columns."""
-
-    def __init__(self, statement, start):
-        definitions, options = split_list(statement[start:])
-        self.columns, self.kinds, self.defaults, charsets = [], {}, {}, {}
-        for definition in definitions or []:
-            match = COLUMN.match(definition)
-            if match and not re.search(rb"GENERATED\s+ALWAYS|\bAS\s*\(", definition, re.I):
-                name = plain(match[1]).lower()
-                self.columns.append(name)
-                self.kinds[name] = match[2].decode().lower()
-                self.defaults[name] = definition.lower()
-                charsets[name] = CHARSET.search(definition) or COLLATE.search(definition)
-        found = charsets.get("message") or CHARSET.search(options) or COLLATE.search(options)
-        self.charset = found[1].decode().lower() if found else ""
 
 
 class Reader:
@@ -236,13 +38,13 @@ class Reader:
 
     def __init__(self, zone, database):
         self.zone, self.database = zone, database
-        self.tables, self.left_out, self.found, self.rows = {}, {}, {}, 0
+        self.tables, self.left_out, self.found, self.rows = {}, {}, set(), 0
         self.notes, self.batch, self.size, self.names = set(), [], 0, "utf8mb4"
         self.printed_names = None
         self.began = self.reported = time.monotonic()
 
     def file(self, dump, database=""):
-        """All statements of a file. What is not complete is raised at its end, so that WHOLE=1 gets what is there."""
+        """All statements of a file. What is missing is raised at the end, so that WHOLE=1 gets the rest."""
         self.here, self.names, self.dump_zone = database, "utf8mb4", None
         locked, started, saved = False, False, set()
         for statement in dump.statements():
@@ -301,7 +103,7 @@ class Reader:
         self.names = charset
 
     def leave_out(self, kind, name):
-        self.left_out.setdefault(kind, {})[name] = True
+        self.left_out.setdefault(kind, set()).add(name)
 
     def create(self, statement):
         if match := CREATE_TABLE.match(statement):
@@ -327,11 +129,11 @@ class Reader:
         table = self.tables.get(database)
         columns = [plain(part).lower() for part in match[3].split(b",")] if match[3] else table and table.columns
         if not columns:
-            raise Refused("its rows do not name their columns, and the CREATE TABLE of messages is missing. A dump of mydumper is a\n"
-                          "folder: import that.")
+            raise Refused("its rows do not name their columns, and the CREATE TABLE of messages is missing: make the dump with the\n"
+                          "structure of the table; a dump of mydumper is a folder, import that.")
         if not {"id", "message"} <= set(columns):
             raise Refused("its table messages has no columns id and message.")
-        self.found[database] = True
+        self.found.add(database)
         if len(self.found) > 1:
             raise Refused(f"it has a table of messages in several databases ({', '.join(sorted(self.found))}): set FROM_DB to one of them.")
         self.values(statement, match.end(), columns, table, complete)
@@ -413,43 +215,6 @@ class Reader:
             print(f"importing: {self.rows} messages, {now - self.began:.0f} s", file=sys.stderr, end="\r" if terminal else "\n", flush=True)
 
 
-TUPLE_PIECE = re.compile(rb"(?P<value>(?:_\w+\s*)?(?:" + STRING + rb"))|(?P<mark>[(),])|(?P<blank>\s+)|(?P<word>[^\s'\"(),]+)", re.S)
-
-
-def tuples(statement, at):
-    """The values of each row; None for a row that breaks off."""
-    end = len(statement)
-    while at < end:
-        values, value, depth = [], [], 0
-        while True:
-            match = TUPLE_PIECE.match(statement, at)
-            if not match:
-                yield None
-                return
-            at, piece = match.end(), match[0]
-            if match.lastgroup == "mark":
-                if piece == b"(":
-                    depth += 1
-                    if depth == 1:
-                        continue
-                elif piece == b")":
-                    depth -= 1
-                    if depth == 0:
-                        values.append(b"".join(value).strip())
-                        break
-                elif depth == 1:
-                    values.append(b"".join(value).strip())
-                    value = []
-                    continue
-            value.append(piece)
-        yield values
-        rest = re.compile(rb"\s*,\s*(?=\()").match(statement, at)
-        if not rest:
-            # Nothing, or ON DUPLICATE KEY UPDATE.
-            return
-        at = rest.end()
-
-
 def to_utc(moment, zone):
     """How far a wall clock of this zone is ahead of UTC at that moment."""
     if match := re.fullmatch(r"([+-])(\d{1,2}):(\d\d)", zone):
@@ -463,8 +228,6 @@ def to_utc(moment, zone):
     except (ImportError, KeyError, ValueError, OSError):
         raise Refused(f"the time zone {zone} is not known here: set ZONE to an offset like +02:00.") from None
 
-
-# ---- files
 
 def files_of(path):
     """The files of a dump, and the database that the name of each says: a folder is one of mydumper."""
@@ -492,9 +255,9 @@ def read(path, reader):
         except Incomplete as error:
             problems.append(str(error))
     if problems and os.environ.get("WHOLE") != "1":
-        raise Incomplete(f"{path} is not a whole dump: {problems[0]}. If you know that it is whole, or want what is there, set WHOLE=1.")
+        raise Incomplete(f"{path} is not a complete dump: {problems[0]}. If you know that it is complete, or want what it has, set WHOLE=1.")
     for problem in problems:
-        say(f"note: the dump is not whole: {problem}; WHOLE=1 takes what is there")
+        say(f"note: the dump is not complete: {problem}; WHOLE=1 takes what it has")
 
 
 def main():
@@ -507,7 +270,7 @@ def main():
                             b"ENGINE = InnoDB;\n")
     try:
         if zone:
-            to_utc(datetime(2000, 1, 1, tzinfo=timezone.utc).replace(tzinfo=None), zone)
+            to_utc(datetime(2000, 1, 1), zone)
         read(path, reader)
         reader.flush()
         for kind, names in reader.left_out.items():

@@ -18,7 +18,7 @@ is_variable() {
     return 1
 }
 
-# other_form NAME: NAME_FILE for NAME, and NAME for NAME_FILE. Whoever sets one in the environment does not mean the other.
+# other_form NAME: NAME_FILE for NAME, and NAME for NAME_FILE. If the environment sets one of them, .env does not set the other.
 other_form() { case $1 in *_FILE) echo "${1%_FILE}" ;; *) echo "$1_FILE" ;; esac; }
 
 # parse_value TEXT: sets `value` to what stands after the = of a line. Fails when a quote is not closed.

@@ -14,7 +14,7 @@ use crate::http::head::Head;
 use crate::logging::LogLimit;
 
 /// The secret of `ADMIN_TOKEN`.
-pub struct AdminToken {
+pub(super) struct AdminToken {
     /// Hashes are compared, so that the time says nothing about where two tokens differ.
     hash: [u8; 32],
     /// When each client last sent a wrong token.
@@ -31,7 +31,7 @@ const MAX_CLIENTS: usize = 10_000;
 
 impl AdminToken {
     /// Accepts `token` and no other.
-    pub fn new(token: &str) -> AdminToken {
+    pub(super) fn new(token: &str) -> AdminToken {
         AdminToken {
             hash: Sha256::digest(token).into(),
             failures: Mutex::new(RecentMap::new(MAX_CLIENTS)),
@@ -40,7 +40,7 @@ impl AdminToken {
     }
 
     /// Checks the bearer token of a request from `client`. The right one passes whatever was sent before.
-    pub fn check(&self, head: &Head, client: IpAddr) -> Result<(), Problem> {
+    pub(super) fn check(&self, head: &Head, client: IpAddr) -> Result<(), Problem> {
         let sent = head.value("authorization").and_then(|value| value.split_once(' '));
         let token =
             sent.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim_start());

@@ -12,7 +12,7 @@ use crate::http::Request;
 use crate::logging::LogLimit;
 
 /// Decides which browser writes are the board's own.
-pub struct CrossSiteRule {
+pub(super) struct CrossSiteRule {
     /// The origins of `PUBLIC_URL`, as browsers write them.
     public_origins: Vec<String>,
     refusals: LogLimit,
@@ -20,7 +20,7 @@ pub struct CrossSiteRule {
 
 impl CrossSiteRule {
     /// Accepts the origins of `public_urls`; without any, the origin must match the host of the request.
-    pub fn new(public_urls: &[Url]) -> CrossSiteRule {
+    pub(super) fn new(public_urls: &[Url]) -> CrossSiteRule {
         CrossSiteRule {
             public_origins: public_urls.iter().map(|url| url.origin().ascii_serialization()).collect(),
             refusals: LogLimit::new(Duration::from_secs(60)),
@@ -29,7 +29,7 @@ impl CrossSiteRule {
 
     /// Checks a request that writes. An error explains the refusal: which origin met which host, and the setting that
     /// would allow it. The same is logged, once a minute at info and always at debug.
-    pub fn check(&self, request: &Request, proxies: &TrustedProxies) -> Result<(), String> {
+    pub(super) fn check(&self, request: &Request, proxies: &TrustedProxies) -> Result<(), String> {
         let Err(reason) = self.judge(request, proxies) else { return Ok(()) };
         match self.refusals.admit() {
             Some(suppressed) => info!(suppressed; "cross-site write refused: {reason}"),
@@ -76,7 +76,11 @@ impl CrossSiteRule {
         if head.values("origin").all(|origin| hosts.iter().any(|host| is_host_of(host, origin))) {
             Ok(())
         } else {
-            Err(format!("{}. If people reach the board at {origin}, set PUBLIC_URL={origin}.", met()))
+            Err(format!(
+                "{}. If people reach the board at {origin}, set PUBLIC_URL={origin}. Or let the proxy pass on the Host header, \
+                 or name the proxy in TRUSTED_PROXIES.",
+                met()
+            ))
         }
     }
 }

@@ -14,20 +14,20 @@ use crate::http::Request;
 use crate::http::head::Head;
 
 /// The proxies of `TRUSTED_PROXIES`.
-pub struct TrustedProxies {
+pub(super) struct TrustedProxies {
     networks: Vec<IpNet>,
     conflict_logged: AtomicBool,
 }
 
 impl TrustedProxies {
     /// Trusts the peers in these networks.
-    pub fn new(networks: Vec<IpNet>) -> TrustedProxies {
+    pub(super) fn new(networks: Vec<IpNet>) -> TrustedProxies {
         TrustedProxies { networks, conflict_logged: AtomicBool::new(false) }
     }
 
     /// The address of the client: the peer or, where that is a trusted proxy, the right-most entry that is not one. The
     /// client itself may have written what stands further left.
-    pub fn client(&self, request: &Request) -> IpAddr {
+    pub(super) fn client(&self, request: &Request) -> IpAddr {
         let mut client = request.peer;
         if !self.trusts(client) {
             return client;
@@ -46,7 +46,7 @@ impl TrustedProxies {
 
     /// The hosts, each with its port if one was given, that the client may have asked for: `Host`, and what a trusted
     /// proxy reports instead of it.
-    pub fn hosts<'a>(&self, request: &'a Request) -> Vec<Cow<'a, str>> {
+    pub(super) fn hosts<'a>(&self, request: &'a Request) -> Vec<Cow<'a, str>> {
         let head = &request.head;
         let mut hosts: Vec<Cow<'a, str>> = head.values("host").map(Cow::Borrowed).collect();
         if !self.trusts(request.peer) {

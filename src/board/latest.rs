@@ -1,6 +1,6 @@
 //! Reads of the newest messages: one SELECT answers all requests that arrived before it began.
 //!
-//! It is no cache: what was read for one batch is used for no other one.
+//! It is not a cache: the rows that were read for one batch are not used for another one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,22 +18,22 @@ use crate::page::Pages;
 use crate::store::{Client, Error};
 
 /// Executes the batches.
-pub struct LatestReads {
+pub(super) struct LatestReads {
     pages: Arc<Pages>,
     outages: Arc<Outages>,
 }
 
 /// A read of the newest messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadJob {
+pub(super) enum ReadJob {
     /// The first page.
     Page,
-    /// So many as a list.
+    /// A list of this many messages.
     List(usize),
 }
 
 /// A batch that was read and is not replied to yet.
-pub struct ReadOutcome {
+pub(super) struct ReadOutcome {
     /// As many of the newest messages as the batch needs; or why there are none.
     messages: Result<Vec<Message>, Error>,
     jobs: Vec<(PendingReply, ReadJob)>,
@@ -48,7 +48,7 @@ struct Batch<'a> {
 
 impl LatestReads {
     /// Reads for `pages`; failures are logged in `outages`.
-    pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> LatestReads {
+    pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> LatestReads {
         LatestReads { pages, outages }
     }
 }
@@ -95,7 +95,7 @@ impl BatchProcessor for LatestReads {
 }
 
 impl ReadJob {
-    /// Rows that answer it; one more than are shown tells whether there are more.
+    /// Rows that it needs: one more than are shown, which shows whether there are more.
     fn rows(self) -> usize {
         match self {
             ReadJob::Page => DEFAULT_LIMIT + 1,
@@ -128,7 +128,7 @@ impl Batch<'_> {
 
 /// A page of the board that has no key yet: the messages are newest first, and one more than are shown when
 /// there are older ones.
-pub fn page(pages: &Pages, messages: &[Message], newest: bool) -> Response {
+pub(super) fn page(pages: &Pages, messages: &[Message], newest: bool) -> Response {
     let shown = &messages[..messages.len().min(DEFAULT_LIMIT)];
     let older = shown.last().map(|m| m.id).filter(|_| messages.len() > shown.len());
     let halves = pages.board(shown, older, newest);
@@ -137,12 +137,12 @@ pub fn page(pages: &Pages, messages: &[Message], newest: bool) -> Response {
 }
 
 /// A list, newest first, of messages that are one more than `limit` when there are more.
-pub fn descending(messages: &[Message], limit: usize) -> Response {
+pub(super) fn descending(messages: &[Message], limit: usize) -> Response {
     continued(messages, limit, "before")
 }
 
 /// A list, oldest first, of messages that are one more than `limit` when there are more.
-pub fn ascending(messages: &[Message], limit: usize) -> Response {
+pub(super) fn ascending(messages: &[Message], limit: usize) -> Response {
     continued(messages, limit, "after")
 }
 

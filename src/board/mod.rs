@@ -4,26 +4,28 @@
 //! - Understanding a request: `route`, `input`, `body` with `multipart` and `parameters`, `forwarded`.
 //! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
 //! - Serving it: `latest`, `submit` and `point` are the work of the three queues.
-//! - Answering it: `responses` and `problem` form the response, `pending_reply` and `delayed_replies` carry it back.
+//! - Answering it: `responses` and `problem` form the response, `status` answers for the service itself, and
+//!   `pending_reply` and `delayed_replies` carry a response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
-pub mod admin_token;
+mod admin_token;
 pub mod body;
-pub mod cross_site;
+mod cross_site;
 mod delayed_replies;
-pub mod forwarded;
+mod forwarded;
 pub mod input;
-pub mod latest;
+mod latest;
 mod multipart;
 mod parameters;
-pub mod pending_reply;
-pub mod point;
+mod pending_reply;
+mod point;
 pub mod problem;
-pub mod rate_limit;
+mod rate_limit;
 mod recent;
-pub mod responses;
-pub mod route;
+mod responses;
+mod route;
+mod status;
 pub mod submit;
 
 use std::net::IpAddr;
@@ -31,14 +33,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::Serialize;
 use url::Url;
 
 use crate::batch_queue::{self, BatchProcessor, BatchQueue, Source};
 use crate::http::head::Head;
 use crate::http::{Body, Handler, PollPermit, Request, RequestError, RequestId, Responder, Response};
 use crate::idempotency_key::IdempotencyKey;
-use crate::lifecycle::{Lifecycle, Readiness};
+use crate::lifecycle::Lifecycle;
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::outage_log::Outages;
@@ -58,25 +59,25 @@ use rate_limit::RateLimiter;
 use route::Route;
 use submit::{Endpoint, InsertBatches, InsertJob};
 
-/// What a board is like.
+/// The settings of a board.
 pub struct Settings {
     /// The pages' title.
     pub title: String,
     /// The name of this machine, for the pages.
     pub host: String,
-    /// The longest message.
+    /// Characters of the longest message.
     pub max_chars: usize,
     /// The token that turns on editing and deleting.
     pub admin_token: Option<String>,
-    /// The proxies that are believed.
+    /// The proxies whose headers count.
     pub trusted_proxies: Vec<IpNet>,
     /// Where people reach the board; the first is used for absolute links.
     pub public_urls: Vec<Url>,
-    /// Submits a minute for one client.
+    /// Submits a minute of one client.
     pub rate_limit: Option<NonZeroU32>,
-    /// Requests that may wait in a lane.
+    /// Requests that may wait in one queue.
     pub queue_requests: usize,
-    /// Bytes that may wait in a lane.
+    /// Bytes that may wait in one queue.
     pub queue_bytes: usize,
 }
 
@@ -119,16 +120,16 @@ pub struct Board {
     points: Queue<PointOps>,
 }
 
-/// What is known about a request before its route is.
+/// What is known about a request before its route.
 #[derive(Clone, Copy)]
 struct RequestContext {
-    /// The client behind trusted proxies.
+    /// The client's address, as trusted proxies report it.
     client: IpAddr,
     /// The depth of the path, where the client prefers HTML.
     page: Option<Depth>,
 }
 
-/// What is to be done for a request.
+/// What a request needs.
 enum Plan {
     Answer(Response),
     Latest(ReadJob),
@@ -139,18 +140,8 @@ enum Plan {
 /// Rows and bytes of one INSERT, and requests that one SELECT answers.
 const BATCH_JOBS: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// What a request without a text counts for in a lane's bytes.
+/// The size of a request without a text in the limit of a queue.
 const JOB_BYTES: usize = 512;
-/// What lives for ever in caches, as its name changes with its content.
-const FOR_EVER: (&str, &str) = ("Cache-Control", "public, max-age=31536000, immutable");
-const FOR_A_DAY: (&str, &str) = ("Cache-Control", "public, max-age=86400");
-
-#[derive(Serialize)]
-struct VersionJson {
-    name: &'static str,
-    version: &'static str,
-    commit: Option<&'static str>,
-}
 
 impl Board {
     /// A board whose queues use `database`, and which answers as `lifecycle` allows.
@@ -197,11 +188,11 @@ impl Board {
         }
         match route {
             Route::Live => Ok(Plan::Answer(responses::text(200, &[], "alive"))),
-            Route::Ready => Ok(Plan::Answer(self.readiness())),
-            Route::Version => Ok(Plan::Answer(version())),
-            Route::Metrics => Ok(Plan::Answer(metrics(self.lifecycle.readiness()))),
+            Route::Ready => Ok(Plan::Answer(status::readiness(self.lifecycle.readiness()))),
+            Route::Version => Ok(Plan::Answer(status::version())),
+            Route::Metrics => Ok(Plan::Answer(status::metrics(self.lifecycle.readiness()))),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
-            Route::Icon => Ok(Plan::Answer(file(FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
+            Route::Icon => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
             Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),
             Route::Page => self.page(request),
             Route::List => self.list(request),
@@ -237,11 +228,11 @@ impl Board {
         })
     }
 
-    /// A person who sent the form gets it back with what is wrong; a program gets an error.
+    /// A browser gets the form once more with what is wrong; a program gets an error.
     fn submit_form(&self, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
         let sent = body::submitted(request, Endpoint::Form)?;
         self.submit(request, context, &sent, Endpoint::Form).or_else(|problem| match problem {
-            // Another site's text is not put before a person to be sent by one click.
+            // The text of another site must not be one click away from being posted.
             Problem::CrossSite(_) => Err(problem),
             _ if context.page.is_some() => {
                 Ok(Plan::Answer(submit::returned(&self.pages, &sent.text, sent.key.as_deref(), &problem)))
@@ -267,7 +258,7 @@ impl Board {
             key,
             endpoint,
         }))?;
-        // Last: only what would be stored counts.
+        // Last, because only a submit that would be stored counts.
         match &self.rate {
             Some(rate) => rate.check(context.client).map(|()| plan).map_err(|wait| {
                 METRICS.rate_limited.inc();
@@ -302,16 +293,6 @@ impl Board {
         Ok(plan)
     }
 
-    fn readiness(&self) -> Response {
-        match self.lifecycle.readiness() {
-            Readiness::Ready => responses::text(200, &[], "ready"),
-            Readiness::ReadOnly(reason) => responses::text(200, &[], &format!("ready, read-only: {}", reason.text)),
-            Readiness::NotReady(reason) => {
-                responses::text(503, &[("Retry-After", "1")], &format!("not ready: {}", reason.text))
-            }
-        }
-    }
-
     /// Leads one batch of `queue`, if one is ready. Another worker is called for whatever else is ready by now.
     fn lead<P: BatchProcessor<Connection = Client>>(&self, queue: &Queue<P>, permit: &mut PollPermit<'_>) -> bool {
         let Some(leader) = queue.try_lead() else { return false };
@@ -331,7 +312,7 @@ impl Board {
 
     fn asset(&self, name: &str) -> Result<Response, Problem> {
         let asset = self.pages.asset(name).ok_or(Problem::NotFound)?;
-        Ok(file(FOR_EVER, asset.content_type, asset.content))
+        Ok(responses::file(responses::FOR_EVER, asset.content_type, asset.content))
     }
 }
 
@@ -379,19 +360,4 @@ impl Handler for Board {
 /// The depth of the path, where the client prefers HTML.
 fn preferred_page(head: &Head) -> Option<Depth> {
     input::accepts_html(head).then(|| Depth::of(head.path()))
-}
-
-fn version() -> Response {
-    let commit = option_env!("TWOTIER_COMMIT").filter(|commit| !commit.is_empty());
-    responses::json(200, &[], &VersionJson { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION"), commit })
-}
-
-fn metrics(readiness: Readiness) -> Response {
-    METRICS.set_readiness(readiness);
-    let headers = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8"), responses::NO_STORE];
-    Response::new(200, &headers, Body::whole(METRICS.text()))
-}
-
-fn file(cache: (&str, &str), content_type: &str, content: &'static str) -> Response {
-    Response::new(200, &[("Content-Type", content_type), cache], Body::whole(content))
 }

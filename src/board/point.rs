@@ -1,4 +1,4 @@
-//! The lane for what can't be grouped: one message by its id, older pages, edits and deletions, one at a time.
+//! Operations that can't be grouped: one message by its id, older pages, edits and deletions, one for each batch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,32 +15,32 @@ use crate::outage_log::Outages;
 use crate::page::Pages;
 use crate::store::{Client, Error};
 
-/// The work of the lane.
-pub struct PointOps {
+/// Executes the operations.
+pub(super) struct PointOps {
     pages: Arc<Pages>,
     outages: Arc<Outages>,
 }
 
-/// What is asked for.
+/// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PointOp {
+pub(super) enum PointOp {
     /// One message.
     Show(u64),
     /// The page below an id.
     Page(u64),
-    /// A list of those below an id.
+    /// A list of the messages below an id.
     Before(u64, usize),
-    /// A list of those above an id.
+    /// A list of the messages above an id.
     After(u64, usize),
-    /// Another text for a message.
+    /// Replaces the text of a message.
     Replace(u64, NewMessage),
-    /// A message's end.
+    /// Deletes a message.
     Remove(u64),
 }
 
 impl PointOp {
     /// Whether it changes a message.
-    pub fn is_write(&self) -> bool {
+    pub(super) fn is_write(&self) -> bool {
         match self {
             PointOp::Replace(..) | PointOp::Remove(_) => true,
             PointOp::Show(_) | PointOp::Page(_) | PointOp::Before(..) | PointOp::After(..) => false,
@@ -49,8 +49,8 @@ impl PointOp {
 }
 
 impl PointOps {
-    /// The lane's work.
-    pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> PointOps {
+    /// Operates for `pages`; failures are logged in `outages`.
+    pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> PointOps {
         PointOps { pages, outages }
     }
 

@@ -95,7 +95,7 @@ pub(super) struct ProblemJson<'a> {
 
 /// Characters of a client's text that an error repeats.
 const MAX_EXCERPT: usize = 200;
-/// What a person reads whose form could not be stored for a reason that passes.
+/// The words beside a form that could not be stored for a reason that passes.
 const NOT_SENT: &str = "Not sent: the board is unavailable right now. Your text is still here. Press Send again in a \
     moment; it will be posted only once.";
 
@@ -197,14 +197,14 @@ impl Problem {
                 "The database is unavailable. Try again in a moment. Repeat a write with the same Idempotency-Key; the \
                  message is stored at most once."
             }
-            Problem::WritesPaused => "Posting is paused, because the database takes no writes now. Try again later.",
+            Problem::WritesPaused => "Posting is paused, because the database accepts no writes now. Try again later.",
             Problem::Overloaded => "Too many requests are waiting. Try again in a moment.",
             Problem::ShuttingDown => "The service is shutting down. Try again in a moment.",
             Problem::VersionNotSupported => "Use HTTP/1.1 or HTTP/1.0.",
         })
     }
 
-    /// The same for the person whose form comes back with it.
+    /// The same, beside a form that is shown once more.
     pub fn form_detail(&self) -> Cow<'static, str> {
         match self {
             Problem::DatabaseUnavailable | Problem::Overloaded | Problem::ShuttingDown => Cow::Borrowed(NOT_SENT),

@@ -17,7 +17,7 @@ use governor::state::StateStore;
 use super::recent::RecentMap;
 
 /// Limits the submits of each client.
-pub struct RateLimiter {
+pub(super) struct RateLimiter {
     /// Of an IPv4 address or an IPv6 /64.
     clients: Limiter,
     /// Of an IPv6 /56.
@@ -29,7 +29,7 @@ type Limiter = governor::RateLimiter<Network, ClientTable, SinceStart, NoOpMiddl
 
 /// Addresses that are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Network {
+pub(super) enum Network {
     /// One address.
     V4(u32),
     /// The first bits of the addresses.
@@ -50,7 +50,7 @@ const SITE_QUOTAS: u32 = 4;
 
 impl RateLimiter {
     /// Allows `per_minute` submits, with a burst of the same number.
-    pub fn new(per_minute: NonZeroU32) -> RateLimiter {
+    pub(super) fn new(per_minute: NonZeroU32) -> RateLimiter {
         let clock = SinceStart(Instant::now());
         let limiter = |per_minute| {
             let table = ClientTable(Mutex::new(RecentMap::new(MAX_CLIENTS)));
@@ -61,7 +61,7 @@ impl RateLimiter {
     }
 
     /// Counts a submit of `address`. An error is the time to wait.
-    pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
+    pub(super) fn check(&self, address: IpAddr) -> Result<(), Duration> {
         let check = |limiter: &Limiter, network| {
             limiter.check_key(&network).map_err(|not_until| not_until.wait_time_from(self.clock.now()))
         };
@@ -76,7 +76,7 @@ impl RateLimiter {
 
 impl Network {
     /// The client that has this address: itself, or its IPv6 /64.
-    pub fn of(address: IpAddr) -> Network {
+    pub(super) fn of(address: IpAddr) -> Network {
         match address.to_canonical() {
             IpAddr::V4(ip) => Network::V4(ip.to_bits()),
             IpAddr::V6(ip) => Network::V6((ip.to_bits() >> 64) as u64),

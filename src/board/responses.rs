@@ -8,13 +8,17 @@ use crate::message::{Message, Timestamp};
 use crate::page::{CONTENT_SECURITY_POLICY, Depth, Pages};
 
 /// What changes from one moment to the next.
-pub const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+pub(super) const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
+/// For files whose name changes with their content.
+pub(super) const FOR_EVER: (&str, &str) = ("Cache-Control", "public, max-age=31536000, immutable");
+/// For files whose name stays the same.
+pub(super) const FOR_A_DAY: (&str, &str) = ("Cache-Control", "public, max-age=86400");
 /// The same URL has a page for browsers and JSON for programs.
-pub const VARY: (&str, &str) = ("Vary", "Accept");
+pub(super) const VARY: (&str, &str) = ("Vary", "Accept");
 
 /// A stored message, as programs see it.
 #[derive(Serialize)]
-pub struct MessageJson<'a> {
+pub(super) struct MessageJson<'a> {
     id: u64,
     message: &'a str,
     #[serde(serialize_with = "moment")]
@@ -36,31 +40,31 @@ impl<'a> From<&'a Message> for MessageJson<'a> {
 }
 
 /// A value as JSON.
-pub fn json(status: u16, headers: &[(&str, &str)], value: &impl Serialize) -> Response {
+pub(super) fn json(status: u16, headers: &[(&str, &str)], value: &impl Serialize) -> Response {
     json_without_value(status, headers).with_body(json_body(value))
 }
 
 /// An answer that lacks its value, for many of them: to print a head takes longer than anything else about a small answer.
-pub fn json_without_value(status: u16, headers: &[(&str, &str)]) -> Response {
+pub(super) fn json_without_value(status: u16, headers: &[(&str, &str)]) -> Response {
     Response::new(status, &[&[("Content-Type", "application/json"), NO_STORE], headers].concat(), Body::Empty)
 }
 
 /// A value for such an answer.
-pub fn json_body(value: &impl Serialize) -> Body {
+pub(super) fn json_body(value: &impl Serialize) -> Body {
     // Our own structs of strings and numbers always serialize.
     let mut body = serde_json::to_vec(value).unwrap_or_default();
-    // For people who look at it in a terminal.
+    // For a reader at a terminal.
     body.push(b'\n');
     Body::whole(body)
 }
 
 /// Messages as JSON, and the URL that continues the list.
-pub fn list(messages: &[Message], next: Option<String>) -> Response {
+pub(super) fn list(messages: &[Message], next: Option<String>) -> Response {
     json(200, &[], &ListJson { messages: messages.iter().map(MessageJson::from).collect(), next })
 }
 
 /// A page.
-pub fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Response {
+pub(super) fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Response {
     let page = [
         ("Content-Type", "text/html; charset=utf-8"),
         NO_STORE,
@@ -70,14 +74,19 @@ pub fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Response {
     Response::new(status, &[&page, headers].concat(), body)
 }
 
+/// A file that is part of the program.
+pub(super) fn file(cache: (&str, &str), content_type: &str, content: &'static str) -> Response {
+    Response::new(200, &[("Content-Type", content_type), cache], Body::whole(content))
+}
+
 /// A line of text.
-pub fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Response {
+pub(super) fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Response {
     let plain = [("Content-Type", "text/plain; charset=utf-8"), NO_STORE];
     Response::new(status, &[&plain, headers].concat(), Body::whole(format!("{line}\n")))
 }
 
 /// An error: a page for a path of this depth where the client prefers one, otherwise `application/problem+json`.
-pub fn problem(pages: &Pages, problem: &Problem, page: Option<Depth>, request_id: &str) -> Response {
+pub(super) fn problem(pages: &Pages, problem: &Problem, page: Option<Depth>, request_id: &str) -> Response {
     let header = problem.header();
     let detail = problem.detail();
     if let Some(depth) = page {

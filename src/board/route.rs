@@ -1,4 +1,4 @@
-//! The whole URL surface on one screen. Which route a path names, and which methods it takes.
+//! All URLs on one screen: the route of a path and a method, the methods of a path, and the parameters of a route.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use super::problem::Problem;
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
+pub(super) enum Route {
     /// The page: `GET /`.
     Page,
     /// The form's target: `POST /submit`.
@@ -43,7 +43,7 @@ pub enum Route {
 }
 
 /// The name of what is no route, or not with its method.
-pub const UNKNOWN: &str = "-";
+pub(super) const UNKNOWN: &str = "-";
 
 /// What each route answers when all is well, and what an alert counts: the series that exist before the first request.
 const SERIES: &[(&str, &str, &[&str])] = &[
@@ -72,7 +72,7 @@ const ANY: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 
 impl Route {
     /// The route of `method` and a percent-encoded `path`.
-    pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
+    pub(super) fn find(method: &Method, path: &str) -> Result<Route, Problem> {
         use Method::{Delete, Get, Head, Options, Post, Put};
         let path = decode(path).ok_or(Problem::NotFound)?;
         let (allow, route) = match (&*path, method) {
@@ -112,7 +112,7 @@ impl Route {
 }
 
 /// Creates the series of the known routes at 0, so that the first request of each is an increase.
-pub fn create_series(requests: &IntCounterVec) {
+pub(super) fn create_series(requests: &IntCounterVec) {
     for (route, method, statuses) in SERIES {
         for status in *statuses {
             requests.with_label_values(&[route, method, status]);
@@ -122,7 +122,7 @@ pub fn create_series(requests: &IntCounterVec) {
 
 impl Route {
     /// The route's name in metrics and logs, the same for all ids and names.
-    pub fn template(&self) -> &'static str {
+    pub(super) fn template(&self) -> &'static str {
         match self {
             Route::Page => "/",
             Route::Submit => "/submit",
@@ -142,7 +142,7 @@ impl Route {
 impl Route {
     /// The query parameters that the route knows; others are an error. `None` for pages, probes and files, which ignore
     /// them: links that are shared gain some, and probes are called in odd ways.
-    pub fn parameters(&self) -> Option<&'static [&'static str]> {
+    pub(super) fn parameters(&self) -> Option<&'static [&'static str]> {
         match self {
             Route::List => Some(WINDOW_PARAMETERS),
             Route::Show(_) | Route::Version | Route::Submit | Route::Create | Route::Replace(_) | Route::Remove(_) => {

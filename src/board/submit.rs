@@ -1,4 +1,4 @@
-//! The submit lane: one INSERT and one commit for everyone who is waiting, and an answer only after it.
+//! Inserts: one statement and one commit for all submits that wait, and responses only after the commit.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,27 +17,27 @@ use crate::outage_log::Outages;
 use crate::page::{FormValues, Pages};
 use crate::store::{Client, Error, NewRow, Outcome};
 
-/// The work of the lane.
+/// Executes the batches.
 pub struct InsertBatches {
     pages: Arc<Pages>,
     outages: Arc<Outages>,
 }
 
-/// A message that somebody wants stored.
+/// A message to store.
 pub struct InsertJob {
     /// The text.
     pub text: NewMessage,
-    /// The key as the client sent it, if it did.
+    /// The key as the client sent it, if it sent one.
     pub chosen_key: Option<String>,
     /// The key came with the form of a page, which Back shows once more with the same key.
     pub key_in_form: bool,
-    /// What the row will have.
+    /// The key of the row.
     pub key: IdempotencyKey,
-    /// How it was asked for.
+    /// Where it was posted.
     pub endpoint: Endpoint,
 }
 
-/// The shape of the request, and so of its answer.
+/// The shape of the request and of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
     /// `POST /submit`.
@@ -56,18 +56,18 @@ impl Endpoint {
     }
 }
 
-/// The answers to one batch. What many of them share is printed once.
+/// The responses to one batch. Many of them share one head.
 struct Answers<'a> {
     pages: &'a Pages,
-    /// To a program that sent the form.
+    /// To a program that posted the form, without its body.
     program: Response,
 }
 
-/// A batch that was stored, or failed, and is not answered yet.
+/// A batch that was stored, or failed, and is not replied to yet.
 pub struct InsertOutcome {
-    /// By key; those with one key in the order in which they came.
+    /// Sorted by key; those with the same key in the order of their arrival.
     jobs: Vec<(PendingReply, InsertJob)>,
-    /// What became of each key, and how many jobs have it.
+    /// The outcome of each key, and the number of jobs with it.
     outcomes: Vec<(Outcome, usize)>,
 }
 
@@ -78,7 +78,7 @@ struct SubmitJson<'a> {
 }
 
 impl InsertBatches {
-    /// The lane's work.
+    /// Inserts for `pages`; failures are logged in `outages`.
     pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> InsertBatches {
         InsertBatches { pages, outages }
     }
@@ -89,7 +89,7 @@ impl Answers<'_> {
         Answers { pages, program: responses::json_without_value(200, &[responses::VARY]) }
     }
 
-    /// The answer to the person or program that sent `submit`, of which `outcome` became.
+    /// The response to a submit with this outcome.
     fn reply(&self, submit: &InsertJob, outcome: &Outcome, pending: &PendingReply) -> Response {
         let html = pending.prefers_html();
         match outcome {
@@ -158,17 +158,19 @@ impl BatchProcessor for InsertBatches {
         let answers = Answers::new(&self.pages);
         let mut jobs = jobs.into_iter();
         for (outcome, size) in outcomes {
-            let mut owner = None;
+            let mut first = None;
             for (pending, submit) in jobs.by_ref().take(size) {
-                let is_first = owner.is_none();
-                let owner = owner.get_or_insert_with(|| text_with_key(&outcome, &submit.text));
-                let reply = match (&outcome, is_first) {
-                    (Outcome::Stored { .. }, true) | (Outcome::Failed(_), _) => {
-                        answers.reply(&submit, &outcome, &pending)
+                let later;
+                let outcome = match (&outcome, &first) {
+                    (Outcome::Stored { .. }, None) | (Outcome::Failed(_), _) => &outcome,
+                    _ => {
+                        later = outcome_of_later(&outcome, first.as_ref(), &submit.text);
+                        &later
                     }
-                    _ => answers.reply(&submit, &outcome_of_later(&outcome, owner.as_deref(), &submit.text), &pending),
                 };
+                let reply = answers.reply(&submit, outcome, &pending);
                 pending.answer(reply);
+                first.get_or_insert(submit.text);
             }
         }
     }
@@ -203,6 +205,10 @@ fn insert(client: &mut Client, mut jobs: Vec<(PendingReply, InsertJob)>) -> Inse
 impl InsertOutcome {
     /// Takes out the forms whose key was used for another text (Back, edit, send), each with the key of its text.
     fn take_edited_forms(&mut self) -> Vec<(PendingReply, InsertJob)> {
+        let may_differ = |(outcome, size): &(Outcome, usize)| *size > 1 || matches!(outcome, Outcome::KeyReused(_));
+        if !self.outcomes.iter().any(may_differ) {
+            return Vec::new();
+        }
         let (mut kept, mut edited) = (Vec::with_capacity(self.jobs.len()), Vec::new());
         let mut jobs = std::mem::take(&mut self.jobs).into_iter();
         for (outcome, size) in &mut self.outcomes {
@@ -229,8 +235,8 @@ impl InsertOutcome {
     }
 }
 
-/// The text that another one must not have the key of, when `first` was the first of its batch with this key; none when any
-/// text is a replay.
+/// The text that owns the key when `first` was the first of its batch with it. `None` when any text is a replay, because the
+/// message was edited.
 fn text_with_key(outcome: &Outcome, first: &NewMessage) -> Option<String> {
     match outcome {
         // Not what is stored, which a trigger may have changed.
@@ -242,10 +248,12 @@ fn text_with_key(outcome: &Outcome, first: &NewMessage) -> Option<String> {
     }
 }
 
-/// What becomes of a submit whose key has a message already; `owner` is the text of the submit that stored it.
-fn outcome_of_later(outcome: &Outcome, owner: Option<&str>, text: &NewMessage) -> Outcome {
+/// What becomes of a submit whose key has a message already. `first` is the text of the first submit with this key in the
+/// batch, if this one is another.
+fn outcome_of_later(outcome: &Outcome, first: Option<&NewMessage>, text: &NewMessage) -> Outcome {
+    let owner = text_with_key(outcome, first.unwrap_or(text));
     let stored = match outcome {
-        Outcome::Stored { id, message: None } => as_stored(*id, owner.unwrap_or_default()),
+        Outcome::Stored { id, message: None } => as_stored(*id, owner.as_deref().unwrap_or_default()),
         Outcome::Stored { message: Some(message), .. } | Outcome::Replayed(message) | Outcome::KeyReused(message) => {
             message.clone()
         }
@@ -258,7 +266,7 @@ fn outcome_of_later(outcome: &Outcome, owner: Option<&str>, text: &NewMessage) -
     }
 }
 
-/// A message of which only the id was asked for.
+/// A message of which the INSERT returned only the id.
 fn as_stored(id: u64, text: &str) -> Message {
     Message { id, text: text.to_owned(), created_at: None, edited_at: None }
 }
@@ -272,8 +280,8 @@ fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, pending: &Pendi
     }
 }
 
-/// The form with the text kept. It keeps the key too, so that sending it again stores it once; but for a key that belongs
-/// to another message.
+/// The form once more, with the text. It keeps the key too, so that sending it again stores one message; a key that
+/// belongs to another message is replaced.
 pub fn returned(pages: &Pages, text: &str, chosen_key: Option<&str>, problem: &Problem) -> Response {
     let fresh = idempotency_key::generate_text();
     let key = chosen_key.filter(|_| !matches!(problem, Problem::KeyReused | Problem::InvalidKey(_))).unwrap_or(&fresh);

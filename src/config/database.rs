@@ -96,68 +96,89 @@ fn hosts(s: &mut Source<'_>, port: u16) -> Vec<Host> {
 
 /// How connections are encrypted, by the settings or by the parameters of the URL.
 fn encryption(s: &mut Source<'_>, url: &EncryptionParameters) -> (Encryption, Option<ClientCertificate>) {
-    const MODES: &str = "disabled, preferred, required, verify-ca, verify-identity or verify";
-    let mut either = |name: &'static str, parameter: &Option<String>| -> Option<String> {
-        let set = s.optional(name, "", |v| Some(v.to_owned()));
-        if set.is_some() && parameter.is_some() {
-            s.invalid(name, "cannot be combined with the same parameter in DATABASE_URL; set one of them");
-        }
-        parameter.clone().or(set)
+    let set = EncryptionParameters {
+        mode: either(s, "MYSQL_SSL_MODE", &url.mode),
+        ca: either(s, "MYSQL_SSL_CA", &url.ca),
+        cert: either(s, "MYSQL_SSL_CERT", &url.cert),
+        key: either(s, "MYSQL_SSL_KEY", &url.key),
     };
-    let mode = either("MYSQL_SSL_MODE", &url.mode);
-    let [ca, cert, key] = [("MYSQL_SSL_CA", &url.ca), ("MYSQL_SSL_CERT", &url.cert), ("MYSQL_SSL_KEY", &url.key)]
-        .map(|(name, parameter)| either(name, parameter));
-    let mut invalid = |name: &'static str, parameter: &Option<String>, problem: String| match parameter {
-        Some(value) => s.invalid("DATABASE_URL", format!("the value {value} for {name}: {problem}")),
-        None => s.invalid(name, problem),
-    };
-    let mode = match mode.as_deref().map_or(Some(SslMode::Disabled), value::ssl_mode) {
-        Some(mode) => mode,
-        None => {
-            invalid("MYSQL_SSL_MODE", &url.mode, format!("expected {MODES}"));
-            SslMode::Disabled
-        }
-    };
-    for (name, parameter, path, marker, what) in [
-        ("MYSQL_SSL_CA", &url.ca, &ca, "-----BEGIN CERTIFICATE-----", "a certificate"),
-        ("MYSQL_SSL_CERT", &url.cert, &cert, "-----BEGIN CERTIFICATE-----", "a certificate"),
-        ("MYSQL_SSL_KEY", &url.key, &key, "PRIVATE KEY-----", "a private key"),
+    let mode = set.mode.as_deref().map_or(Some(SslMode::Disabled), value::ssl_mode);
+    if mode.is_none() {
+        let expected = "expected disabled, preferred, required, verify-ca, verify-identity or verify";
+        invalid(s, "MYSQL_SSL_MODE", &url.mode, expected);
+    }
+    let mode = mode.unwrap_or(SslMode::Disabled);
+    const CERTIFICATE: (&str, &str) = ("-----BEGIN CERTIFICATE-----", "a certificate");
+    const KEY: (&str, &str) = ("PRIVATE KEY-----", "a private key");
+    for (name, parameter, path, (marker, content)) in [
+        ("MYSQL_SSL_CA", &url.ca, &set.ca, CERTIFICATE),
+        ("MYSQL_SSL_CERT", &url.cert, &set.cert, CERTIFICATE),
+        ("MYSQL_SSL_KEY", &url.key, &set.key, KEY),
     ] {
         if path.as_ref().is_some_and(|path| !value::is_pem(path, marker)) {
-            invalid(name, parameter, format!("expected a readable file with {what} in PEM form"));
+            invalid(s, name, parameter, &format!("expected a readable file with {content} in PEM form"));
         }
     }
-    let ca = ca.map(PathBuf::from);
-    let encryption = match (mode, ca) {
+    let certificate = client_certificate(s, url, &set, mode);
+    (server_check(s, url, mode, set.ca.map(PathBuf::from)), certificate)
+}
+
+/// The mode together with the authority, where the mode uses one.
+fn server_check(s: &mut Source<'_>, url: &EncryptionParameters, mode: SslMode, ca: Option<PathBuf>) -> Encryption {
+    match (mode, ca) {
         (SslMode::VerifyIdentity, ca) => Encryption::VerifyIdentity(ca),
         (SslMode::VerifyCa, Some(ca)) => Encryption::VerifyCa(ca),
         (SslMode::VerifyCa, None) => {
-            invalid("MYSQL_SSL_MODE", &url.mode, "verify-ca needs MYSQL_SSL_CA".to_owned());
+            invalid(s, "MYSQL_SSL_MODE", &url.mode, "verify-ca needs MYSQL_SSL_CA");
             Encryption::Disabled
         }
         (SslMode::Disabled | SslMode::Preferred | SslMode::Required, Some(_)) => {
-            invalid("MYSQL_SSL_CA", &url.ca, "needs MYSQL_SSL_MODE=verify-ca or verify-identity".to_owned());
+            invalid(s, "MYSQL_SSL_CA", &url.ca, "needs MYSQL_SSL_MODE=verify-ca or verify-identity");
             Encryption::Disabled
         }
         (SslMode::Disabled, None) => Encryption::Disabled,
         (SslMode::Preferred, None) => Encryption::Preferred,
         (SslMode::Required, None) => Encryption::Required,
-    };
-    let certificate = match (cert, key) {
+    }
+}
+
+fn client_certificate(
+    s: &mut Source<'_>,
+    url: &EncryptionParameters,
+    set: &EncryptionParameters,
+    mode: SslMode,
+) -> Option<ClientCertificate> {
+    match (&set.cert, &set.key) {
         (Some(_), Some(_)) if mode == SslMode::Disabled => {
-            invalid("MYSQL_SSL_CERT", &url.cert, "needs a MYSQL_SSL_MODE other than disabled".to_owned());
+            invalid(s, "MYSQL_SSL_CERT", &url.cert, "needs a MYSQL_SSL_MODE other than disabled");
             None
         }
         (Some(cert), Some(key)) => Some(ClientCertificate { cert: cert.into(), key: key.into() }),
         (None, None) => None,
         (Some(_), None) => {
-            invalid("MYSQL_SSL_CERT", &url.cert, "needs MYSQL_SSL_KEY".to_owned());
+            invalid(s, "MYSQL_SSL_CERT", &url.cert, "needs MYSQL_SSL_KEY");
             None
         }
         (None, Some(_)) => {
-            invalid("MYSQL_SSL_KEY", &url.key, "needs MYSQL_SSL_CERT".to_owned());
+            invalid(s, "MYSQL_SSL_KEY", &url.key, "needs MYSQL_SSL_CERT");
             None
         }
-    };
-    (encryption, certificate)
+    }
+}
+
+/// The value of a setting, or of the parameter of the URL that stands for it.
+fn either(s: &mut Source<'_>, name: &'static str, parameter: &Option<String>) -> Option<String> {
+    let set = s.optional(name, "", |v| Some(v.to_owned()));
+    if set.is_some() && parameter.is_some() {
+        s.invalid(name, "cannot be combined with the same parameter in DATABASE_URL; set one of them");
+    }
+    parameter.clone().or(set)
+}
+
+/// Reports what is wrong with such a value, where the user has set it.
+fn invalid(s: &mut Source<'_>, name: &'static str, parameter: &Option<String>, problem: &str) {
+    match parameter {
+        Some(value) => s.invalid("DATABASE_URL", format!("the value {value} for {name}: {problem}")),
+        None => s.invalid(name, problem),
+    }
 }

@@ -2,7 +2,7 @@
 
 use strsim::osa_distance;
 
-use super::SETTINGS;
+use super::settings::SETTINGS;
 
 /// Variables of others: of the database's container image, and those that Kubernetes sets for a Service named mysql.
 const FOREIGN_PREFIXES: [&str; 3] = ["MYSQL_ROOT_", "MYSQL_SERVICE_", "MYSQL_PORT_"];

@@ -1,13 +1,14 @@
 //! Settings: the only folder that reads the environment.
 //!
-//! In come variables, and the files that they name. Out comes a checked [`Config`], or all errors together. `source` finds
-//! the text of a setting, and `value` parses it. `database` and `database_url` read what reaches the database, and
+//! In come variables, and the files that they name. Out comes a checked [`Config`], or all errors together. `settings` is the
+//! table of all settings, `source` finds the text of one, and `value` parses it. `database` and `database_url` read what reaches the database, and
 //! `misspelt` finds variables that look like a setting. An invalid value never becomes a default, and a secret is never
 //! shown.
 
 mod database;
 mod database_url;
 mod misspelt;
+pub mod settings;
 mod source;
 mod value;
 
@@ -24,71 +25,17 @@ use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
 use crate::store::account::ReloadPassword;
 use crate::store::{Account, Host};
+pub use settings::SETTINGS;
 use source::Source;
 pub use source::{Environment, SettingError};
 
-/// A variable that can be set.
-#[derive(Debug)]
-pub struct Setting {
-    /// Its name.
-    pub name: &'static str,
-    /// Its value when it is not set; empty for none.
-    pub default: &'static str,
-    /// Never shown.
-    pub secret: bool,
-}
-
-const fn setting(name: &'static str, default: &'static str) -> Setting {
-    Setting { name, default, secret: false }
-}
-
-const fn secret(name: &'static str) -> Setting {
-    Setting { name, default: "", secret: true }
-}
-
-/// All of them. Each also has a form with `_FILE` behind its name, which names a file that holds the value.
-pub const SETTINGS: &[Setting] = &[
-    setting("MYSQL_HOST", "localhost"),
-    setting("MYSQL_PORT", "3306"),
-    setting("MYSQL_USER", ""),
-    setting("MYSQL_DB", ""),
-    setting("MYSQL_DATABASE", ""),
-    secret("MYSQL_PASSWORD"),
-    secret("DATABASE_URL"),
-    setting("MYSQL_SSL_MODE", "disabled"),
-    setting("MYSQL_SSL_CA", ""),
-    setting("MYSQL_SSL_CERT", ""),
-    setting("MYSQL_SSL_KEY", ""),
-    setting("DB_CONNECTIONS", "5"),
-    setting("TAKE_OVER", "off"),
-    setting("BIND", "0.0.0.0"),
-    setting("PORT", "5000"),
-    setting("DB_WAIT", "5m"),
-    setting("DB_TIMEOUT", "5s"),
-    setting("MAX_MESSAGE_CHARS", "2000"),
-    setting("MAX_CONNECTIONS", "10000"),
-    setting("MAX_CONNECTIONS_PER_CLIENT", ""),
-    setting("REQUEST_TIMEOUT", "10s"),
-    setting("IDLE_TIMEOUT", "60s"),
-    setting("QUEUE_REQUESTS", "10000"),
-    setting("SHUTDOWN_DELAY", "0s"),
-    setting("SHUTDOWN_GRACE", "8s"),
-    secret("ADMIN_TOKEN"),
-    setting("RATE_LIMIT", "off"),
-    setting("TRUSTED_PROXIES", ""),
-    setting("PUBLIC_URL", ""),
-    setting("PAGE_TITLE", "Messages"),
-    setting("LOG_LEVEL", "info"),
-    setting("LOG_FORMAT", "text"),
-];
-
-/// What the environment says, checked.
+/// The settings, checked.
 pub struct Config {
     /// The database's servers, in the order in which they are tried.
     pub hosts: Vec<Host>,
-    /// Who we are to them.
+    /// The account there.
     pub account: Account,
-    /// How long to wait for the database at the start; nothing means for ever.
+    /// How long to wait for the database at the start; `None` means without limit.
     pub db_wait: Option<Duration>,
     /// For one connect, and for one statement.
     pub db_timeout: Duration,
@@ -100,37 +47,37 @@ pub struct Config {
     pub bind: IpAddr,
     /// Where to listen; 0 for any free port.
     pub port: u16,
-    /// The longest message.
+    /// Characters of the longest message.
     pub max_message_chars: usize,
-    /// Connections at once.
+    /// Connections that may be open.
     pub max_connections: usize,
-    /// Connections of one client at once, when it is set.
+    /// Connections that one client may have open; `None` for the default.
     pub max_connections_per_client: Option<usize>,
-    /// For a whole request to arrive.
+    /// Time for a complete request to arrive.
     pub request_timeout: Duration,
-    /// For a kept connection to say nothing.
+    /// Time that a connection may stay idle.
     pub idle_timeout: Duration,
-    /// Requests that may wait in one lane.
+    /// Requests that may wait in one queue.
     pub queue_requests: usize,
-    /// Not ready but still accepting, after the signal.
+    /// Time between the signal and the end of accepting.
     pub shutdown_delay: Duration,
-    /// For requests in progress, after that.
+    /// Time for requests in progress after that.
     pub shutdown_grace: Duration,
-    /// PollPermits on editing and deleting.
+    /// The token that turns on editing and deleting.
     pub admin_token: Option<String>,
-    /// Submits a minute for one client.
+    /// Submits a minute of one client.
     pub rate_limit: Option<NonZeroU32>,
-    /// Proxies that are believed.
+    /// Proxies whose headers count.
     pub trusted_proxies: Vec<IpNet>,
     /// Where people reach the board; each ends with a slash.
     pub public_urls: Vec<Url>,
     /// The pages' title.
     pub page_title: String,
-    /// What is logged.
+    /// The least level that is logged.
     pub log_level: LevelFilter,
-    /// How it looks.
+    /// The form of a log line.
     pub log_format: LogFormat,
-    /// What a person should know of how the settings were read.
+    /// Warnings about the settings.
     pub notes: Vec<String>,
     /// Every setting with the value in force, secrets masked.
     pub shown: Vec<(&'static str, String)>,
@@ -188,23 +135,23 @@ impl Config {
                 .unwrap_or_default(),
             page_title: s.required("PAGE_TITLE", "text", |v| Some(v.to_owned())),
             log_level: s.required("LOG_LEVEL", "error, warn, info, debug or trace", value::level),
-            log_format: s.required("LOG_FORMAT", "text or json", value::form),
+            log_format: s.required("LOG_FORMAT", "text or json", value::log_format),
             notes: Vec::new(),
             shown: Vec::new(),
         };
-        let (notes, shown, wrong) = source.finish();
+        let (notes, shown, errors) = source.finish();
         let mut config = config;
         config.account.reload_password = reload_password(environment);
-        if wrong.is_empty() { Ok(Config { notes, shown, ..config }) } else { Err(wrong) }
+        if errors.is_empty() { Ok(Config { notes, shown, ..config }) } else { Err(errors) }
     }
 
     /// Where the server of this environment listens; for a health check, which needs no more.
     pub fn listening(environment: &Environment) -> Result<SocketAddr, Vec<SettingError>> {
         let mut source = Source::new(environment);
         let address = SocketAddr::new(bind(&mut source), port(&mut source));
-        let (_, _, mut wrong) = source.finish();
-        wrong.retain(|wrong| wrong.is_about("BIND") || wrong.is_about("PORT"));
-        if wrong.is_empty() { Ok(address) } else { Err(wrong) }
+        let (_, _, mut errors) = source.finish();
+        errors.retain(|error| error.names("BIND") || error.names("PORT"));
+        if errors.is_empty() { Ok(address) } else { Err(errors) }
     }
 }
 

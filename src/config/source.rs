@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::{fmt, fs};
 
-use super::{SETTINGS, Setting, misspelt};
+use super::misspelt;
+use super::settings::{SETTINGS, Setting};
 
 /// A copy of the environment.
 #[derive(Clone)]
@@ -21,12 +22,12 @@ pub struct SettingError {
     problem: String,
 }
 
-/// Reads settings and collects what is wrong.
+/// Reads settings and collects their errors.
 pub(super) struct Source<'a> {
     environment: &'a Environment,
     ignored: Vec<&'static str>,
     notes: Vec<String>,
-    wrong: Vec<SettingError>,
+    errors: Vec<SettingError>,
 }
 
 impl Environment {
@@ -77,7 +78,7 @@ impl Environment {
 impl<'a> Source<'a> {
     pub(super) fn new(environment: &'a Environment) -> Source<'a> {
         let notes = misspelt::warnings(environment.variables.keys().map(String::as_str));
-        let mut source = Source { environment, ignored: Vec::new(), notes, wrong: Vec::new() };
+        let mut source = Source { environment, ignored: Vec::new(), notes, errors: Vec::new() };
         for setting in SETTINGS {
             if let Err(problem) = environment.value(setting.name) {
                 source.invalid(setting.name, problem);
@@ -136,7 +137,7 @@ impl<'a> Source<'a> {
             (None, Some(value)) => format!("{name}={value}"),
             (None, None) => name.to_owned(),
         };
-        self.wrong.push(SettingError { name, shown, problem });
+        self.errors.push(SettingError { name, shown, problem });
     }
 
     /// The variable that holds, or would hold, the value of a setting.
@@ -156,7 +157,7 @@ impl<'a> Source<'a> {
         self.note(note);
     }
 
-    /// Notes, every setting as a person may see it, and what is wrong.
+    /// Warnings, every setting with its value or a mask, and the errors.
     pub(super) fn finish(self) -> (Vec<String>, Vec<(&'static str, String)>, Vec<SettingError>) {
         let show = |setting: &Setting| match (self.text(setting.name), setting.secret) {
             (Some(_), true) => "(set, not shown)".to_owned(),
@@ -164,7 +165,7 @@ impl<'a> Source<'a> {
             (None, _) => setting.default.to_owned(),
         };
         let shown = SETTINGS.iter().map(|setting| (setting.name, show(setting))).collect();
-        (self.notes, shown, self.wrong)
+        (self.notes, shown, self.errors)
     }
 
     fn text(&self, name: &'static str) -> Option<String> {
@@ -178,8 +179,8 @@ fn find(name: &'static str) -> &'static Setting {
 }
 
 impl SettingError {
-    /// Whether it concerns this variable.
-    pub(super) fn is_about(&self, name: &str) -> bool {
+    /// Whether it is about this setting.
+    pub(super) fn names(&self, name: &str) -> bool {
         self.name == name
     }
 }

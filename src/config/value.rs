@@ -35,7 +35,7 @@ pub(super) fn duration(text: &str, (min, max): (Duration, Duration)) -> Option<D
     (min..=max).contains(&duration).then_some(duration)
 }
 
-/// A duration, or nothing for ever, which is written as 0.
+/// A duration, or `None` for no limit, which is written as 0.
 pub(super) fn wait(text: &str) -> Option<Option<Duration>> {
     let longest = Duration::from_secs(365 * 24 * 3600);
     match text {
@@ -53,8 +53,8 @@ pub(super) fn switch(text: &str) -> Option<bool> {
     }
 }
 
-/// How the log looks.
-pub(super) fn form(text: &str) -> Option<LogFormat> {
+/// The form of log lines.
+pub(super) fn log_format(text: &str) -> Option<LogFormat> {
     match text {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
@@ -68,7 +68,7 @@ pub(super) fn hosts(text: &str, port: u16) -> Option<Vec<Host>> {
 }
 
 fn host(text: &str, port: u16) -> Option<Host> {
-    if text.starts_with('/') {
+    if text.starts_with('/') && !text.contains(char::is_control) {
         return Some(Host { name: text.to_owned(), port });
     }
     let (name, port) = match (text.parse::<IpAddr>(), text.strip_prefix('[').and_then(|rest| rest.split_once(']'))) {
@@ -142,7 +142,7 @@ pub(super) fn public_urls(text: &str) -> Option<Vec<Url>> {
     text.split(',').map(public_url).collect()
 }
 
-/// What can stand behind `Bearer` in a header.
+/// A token that a header can hold after `Bearer`.
 pub(super) fn token(text: &str) -> Option<String> {
     let fits = text.len() >= MIN_TOKEN && text.bytes().all(|b| b.is_ascii_graphic());
     fits.then(|| text.to_owned())

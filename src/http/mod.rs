@@ -1,17 +1,16 @@
 //! HTTP/1.x on plain threads: sockets, limits, parsing and writing.
 //!
 //! In come connections of clients. Out go complete, checked requests to the [`Handler`], and its responses as bytes.
-//! - Waiting: `server` is the event loop, `poll` waits for events, `scheduler` decides which worker polls, and `listener`
-//!   accepts.
-//! - Connections: `connections` is the table of them, `slots` limits how many there are and how many each client has, and
-//!   `limits` names all limits. A `connection` is in one `stage`, holds a part of the `memory_budget`, and ends for a
-//!   `close_reason`.
-//! - Requests: `request_reader` collects bytes, `head` and `chunked` parse them, `request` is the result, and `error` says why
-//!   there is none. The `handler` is the application.
-//! - Responses: a `responder` travels with the request; `response` turns the answer into bytes, and `access_log` records it.
+//! - Waiting: `server` is the event loop on `poll`, `scheduler` decides which worker polls, [`listener`] accepts.
+//! - Connections: `connections` is the table of them. A `connection` has one of its `slots`, is in a `stage`, keeps to the
+//!   [`limits`] and a share of the `memory_budget`, and ends for a `close_reason`.
+//! - Requests: `request_reader` collects bytes, [`head`] and [`chunked`] parse them, `request` is the result, and `error`
+//!   is why there is none.
+//! - Responses: the `handler` is what is served; a `responder` travels with the request, `response` becomes bytes, and
+//!   `access_log` records it.
 //!
-//! The types of methods, headers and status codes are `tiny_http`'s; its server is not used. Nothing here knows the
-//! board or a database.
+//! The types of methods, headers and status codes are `tiny_http`'s; its server is not used. Nothing here knows the board
+//! or a database.
 
 mod access_log;
 pub mod chunked;

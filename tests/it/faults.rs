@@ -10,6 +10,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 
 use crate::support::clients::{Seen, Who, through};
+use crate::support::service::program;
 use crate::support::service::reach;
 use crate::support::{Board, Database, Proxy, Schema, Service, Signal, eventually};
 
@@ -363,6 +364,12 @@ fn a_server_that_takes_no_writes_is_left_for_one_that_does() {
     for path in ["/messages", "/messages?after=0", "/"] {
         assert!(service.get(path).text().contains("to the second"), "{path} still reads the old primary");
     }
+    let variables = [&settings[..], &[("MYSQL_DB", name.as_str())]].concat();
+    let check = program(&variables).arg("check").output().unwrap();
+    let words = String::from_utf8(check.stdout).unwrap();
+    let line = |port: u16| words.lines().find(|line| line.starts_with("host ") && line.contains(&port.to_string()));
+    assert!(line(demoted.port()).is_some_and(|line| line.contains("takes no writes")), "{words}");
+    assert!(line(writer.port()).is_some_and(|line| line.ends_with("takes writes")), "{words}");
     let late = Service::start(&schema, &settings);
     late.wait_until_ready();
     assert!(

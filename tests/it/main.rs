@@ -14,6 +14,7 @@ mod chaos;
 mod connections;
 mod encryption;
 mod faults;
+mod galera;
 mod hostile;
 mod load;
 mod lost_replies;

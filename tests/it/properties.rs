@@ -1,12 +1,17 @@
 //! Properties of everything that reads foreign text, on random texts: messages, keys, settings, queries, HTML and SQL.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::json;
+use twotier::board::body;
 use twotier::board::input::{self, MAX_LIMIT, Start};
+use twotier::board::submit::Endpoint;
 use twotier::config::{Config, Environment, SETTINGS};
+use twotier::http::Request;
+use twotier::http::head::Head;
 use twotier::idempotency_key::{IdempotencyKey, MAX_KEY};
 use twotier::message::{InvalidMessage, Message, NewMessage};
 use twotier::page::{Depth, FormValues, Pages};
@@ -92,14 +97,44 @@ proptest! {
         let setting = &SETTINGS[index];
         let variables = [("MYSQL_USER", "u"), ("MYSQL_DB", "d"), (setting.name, &*value)];
         let environment = Environment::of(variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).into())).collect());
-        if let Err(wrong) = Config::read(&environment) {
-            let said: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-            // DATABASE_URL excludes what stands beside it, and MYSQL_DATABASE has to agree with MYSQL_DB.
-            let about = |said: &String| said.starts_with(setting.name) || said.starts_with("MYSQL_");
-            prop_assert!(said.iter().all(about), "{said:?}");
-            let secret = setting.secret && value.chars().count() > 12;
-            prop_assert!(!secret || !said.iter().any(|said| said.contains(&value)), "{said:?}");
+        match Config::read(&environment) {
+            Err(wrong) => {
+                let said: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+                // DATABASE_URL can't be combined with the two that are set beside it.
+                let conflict = |said: &String| setting.name == "DATABASE_URL" && said.contains("cannot be combined with DATABASE_URL");
+                prop_assert!(said.iter().all(|said| said.starts_with(setting.name) || conflict(said)), "{said:?}");
+                let secret = setting.secret && value.chars().count() > 12;
+                prop_assert!(!secret || !said.iter().any(|said| said.contains(&value)), "{said:?}");
+            }
+            Ok(_) if value.is_empty() => {}
+            Ok(config) => match setting.name {
+                "MYSQL_USER" => prop_assert_eq!(config.account.user, value),
+                "MYSQL_DB" | "MYSQL_DATABASE" => prop_assert_eq!(config.account.database, value),
+                "MYSQL_PASSWORD" => prop_assert_eq!(config.account.password, Some(value)),
+                "ADMIN_TOKEN" => prop_assert_eq!(config.admin_token, Some(value)),
+                "PAGE_TITLE" => prop_assert_eq!(config.page_title, value),
+                // All others are words, numbers, addresses and paths.
+                _ => prop_assert!(!value.contains(char::is_control), "{}={value:?}", setting.name),
+            },
         }
+    }
+
+    #[test]
+    fn a_multipart_body_gives_back_what_was_put_into_it(text in text(), junk in text()) {
+        let part = |name: &str, value: &str| {
+            format!("--the-boundary\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let read = |body: String| {
+            let content_type = "Content-Type: multipart/form-data; boundary=the-boundary";
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{content_type}\r\n\r\n");
+            let head = Head::parse(head.into_bytes()).unwrap();
+            let request = Request { head, body: body.into_bytes(), peer: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+            body::submitted(&request, Endpoint::Form)
+        };
+        let submitted = read(part("other", &junk) + &part("new_message", &text) + "--the-boundary--\r\n");
+        prop_assert_eq!(submitted.map(|submitted| submitted.text), Ok(text.clone()));
+        // Whatever is malformed is an error and no panic.
+        prop_assert!(read(junk + &part("new_message", &text)).is_err(), "the end is missing");
     }
 
     #[test]
