@@ -27,13 +27,13 @@ enum Event {
     Empty,
 }
 
-/// How many of [`Config::max_connections`] one client may have, unless it is set: a tenth, and at least so many.
+/// The least default of `MAX_CONNECTIONS_PER_CLIENT`, which is a tenth of the connections.
 const MIN_CONNECTIONS_PER_CLIENT: usize = 16;
 /// Bytes that may wait in one batch queue.
 const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// Workers that neither wait for events nor for the database: they answer what needs no database while it hangs.
 const SPARE_WORKERS: usize = 2;
-/// The time that connections have to finish opening after the service has stopped to take new ones.
+/// The time in which connections that the kernel has begun to open are still accepted during a stop.
 const OPENING: Duration = Duration::from_millis(100);
 const AGAIN: &str = "stopped immediately by a second signal";
 
@@ -42,7 +42,8 @@ pub fn run(config: Config) -> Result<(), String> {
     config.notes.iter().for_each(|note| warn!("{note}"));
     let max_connections = fit_descriptors(config.max_connections);
     let listeners = listeners();
-    // They are kept from here on, for the thread that starts later: whoever sees that it listens may send one.
+    // From here on signals are kept for the thread that starts later. A supervisor may send one as soon as the port is
+    // open.
     let no_signals = |e| format!("signals can't be handled: {e}");
     let signals = Signals::new([SIGTERM, SIGINT]).map_err(no_signals)?;
     let listener = bind(config.bind, config.port)?;
@@ -202,7 +203,7 @@ fn fit_descriptors(wanted: usize) -> usize {
     fits
 }
 
-/// The name of this machine, for people who look for the replica that answered.
+/// The name of this machine, which tells the replicas apart.
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.chars().filter(char::is_ascii_graphic).collect()

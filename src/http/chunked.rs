@@ -40,7 +40,7 @@ impl Decoder {
         self.body.capacity()
     }
 
-    /// Takes what it can from the front of `input`; the body, once it is whole.
+    /// Decodes from the front of `input`. Returns the body when it is complete.
     pub fn feed(&mut self, input: &mut Vec<u8>) -> Result<Option<Vec<u8>>, RequestError> {
         let mut used = 0;
         let whole = loop {
@@ -84,7 +84,7 @@ impl Decoder {
                     if count == MAX_TRAILERS {
                         return Err(RequestError::HeaderTooLarge);
                     }
-                    // What is no header is the next request, behind a body whose last empty line is missing.
+                    // A line that is not a header is the next request, after a body without its last empty line.
                     if !is_field(line) {
                         return Err(RequestError::Malformed("A trailer is not a header."));
                     }
@@ -97,7 +97,7 @@ impl Decoder {
     }
 }
 
-/// The line that `rest` begins with, without its CRLF, or nothing while it is not whole.
+/// The first line of `rest` without its CRLF, or none while it is incomplete.
 fn line(rest: &[u8]) -> Result<Option<&[u8]>, RequestError> {
     let window = &rest[..rest.len().min(MAX_LINE)];
     let Some(end) = window.iter().position(|b| *b == b'\n') else {
@@ -110,7 +110,7 @@ fn line(rest: &[u8]) -> Result<Option<&[u8]>, RequestError> {
     Ok(Some(line))
 }
 
-/// Whether `line` has a header's form: a name, a colon right behind it, a value.
+/// Whether `line` has the form of a header: a name, a colon directly after it, a value.
 fn is_field(line: &[u8]) -> bool {
     let name = line.iter().position(|b| !is_token_byte(*b));
     name.is_some_and(|end| end > 0 && line[end] == b':')
@@ -132,10 +132,10 @@ fn chunk_size(line: &[u8]) -> Result<usize, RequestError> {
 mod tests {
     use super::*;
 
-    /// The body and what is left behind it, once the body is whole.
+    /// The body and the bytes after it, when the body is complete.
     type Decoded = Result<Option<(Vec<u8>, Vec<u8>)>, RequestError>;
 
-    /// Decodes `input` whole and byte by byte; both must agree.
+    /// Decodes `input` in one piece and byte by byte; both must agree.
     #[track_caller]
     fn decode(input: &[u8]) -> Decoded {
         let mut rest = input.to_vec();

@@ -252,7 +252,7 @@ impl Connection {
 
     /// Drops the part of a request that has arrived. The next response is the last one.
     pub(super) fn abandon(&mut self, reason: CloseReason) {
-        self.reader.forget();
+        self.reader.clear();
         self.answer = Answer::LAST;
         self.set_close_reason(reason);
     }
@@ -279,7 +279,7 @@ impl Connection {
         }
         let since = Instant::now();
         if self.answer.persistence == Persistence::Close {
-            self.reader.forget();
+            self.reader.clear();
             self.close(Some(MAX_DISCARD))?;
             if self.close_reason == CloseReason::Client {
                 self.set_close_reason(CloseReason::Answered);
@@ -338,7 +338,7 @@ impl Connection {
     /// What the bytes that have arrived amount to, or nothing while more of them are needed.
     fn parse(&mut self) -> Option<Next> {
         match self.reader.next() {
-            Ok(Progress::More) => None,
+            Ok(Progress::Incomplete) => None,
             Ok(Progress::Continue) => {
                 self.unsent = Some(Encoded::continue_100());
                 match self.flush() {
@@ -347,14 +347,14 @@ impl Connection {
                     Err(_) => Some(Next::Gone),
                 }
             }
-            Ok(Progress::Whole(head, body)) => {
+            Ok(Progress::Request(head, body)) => {
                 self.answer = Answer { head_only: head.method == Method::Head, persistence: head.persistence };
                 Some(Next::Request(Box::new(Request { head, body, peer: self.peer })))
             }
-            Err((refusal, head)) => {
+            Err((error, head)) => {
                 let head_only = head.as_ref().is_some_and(|head| head.method == Method::Head);
                 self.answer = Answer { head_only, ..Answer::LAST };
-                Some(Next::Refuse(refusal, head))
+                Some(Next::Refuse(error, head))
             }
         }
     }

@@ -14,7 +14,7 @@ pub const MAX_HEAD: usize = 16 * 1024;
 /// The most headers.
 pub const MAX_HEADERS: usize = 100;
 
-/// The most empty lines before a request line; some old clients send one behind a body.
+/// The most empty lines before a request line. Some old clients send one after a body.
 const MAX_EMPTY_LINES: usize = 8;
 
 /// A well-formed head.
@@ -26,9 +26,9 @@ pub struct Head {
     pub framing: Framing,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
-    /// The connection may be kept after the answer.
+    /// What happens to the connection after the response.
     pub persistence: Persistence,
-    /// All of it, as it arrived; the parts are places in it.
+    /// The complete head; the parts are ranges of it.
     text: String,
     path: Part,
     query: Part,
@@ -40,14 +40,14 @@ pub struct Head {
 type Part = Range<u16>;
 const _: () = assert!(3 * MAX_HEAD <= u16::MAX as usize);
 
-/// What becomes of the connection after the answer.
+/// What happens to the connection after the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
     /// It is closed.
     Close,
     /// It is kept.
     Keep,
-    /// It is kept, and the client, of HTTP/1.0, has to be told.
+    /// It is kept, and the response must say so to a client of HTTP/1.0.
     KeepAndTell,
 }
 
@@ -60,7 +60,7 @@ pub enum Framing {
     Chunked,
 }
 
-/// Finds the end of a head in bytes that arrive piece by piece, looking at each byte once.
+/// Finds the end of a head in bytes that arrive in pieces. Reads each byte once.
 #[derive(Debug, Default)]
 pub struct Finder {
     line_start: usize,
@@ -81,7 +81,7 @@ impl Finder {
             input.drain(..empty_lines * 2);
             (self.line_start, self.scanned) = (0, 0);
         }
-        // What can't begin a method can't become a request: TLS on the plain port is told at once, not after a
+        // A byte that can't begin a method can't begin a request. TLS on this port is refused now, not after a
         // time-out.
         if let Some(first) = input.first()
             && !(is_token_byte(*first) || *first == b'\r')
@@ -118,11 +118,11 @@ impl Head {
         let mut request = httparse::Request::new(&mut slots);
         match request.parse(text.as_bytes()) {
             Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(RequestError::Malformed("The head is not whole.")),
+            Ok(httparse::Status::Partial) => return Err(RequestError::Malformed("The head is incomplete.")),
             Err(error) => return Err(refusal_of(error, text.as_bytes())),
         }
         let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-            return Err(RequestError::Malformed("The request line is not whole."));
+            return Err(RequestError::Malformed("The request line is incomplete."));
         };
         let method = Method::from_str(method).map_err(|()| RequestError::Malformed("The method is not ASCII."))?;
         let (path, query) = split_target(target, &method)?;
@@ -171,7 +171,7 @@ impl Head {
         self.values(name).next()
     }
 
-    /// The bytes that it holds in memory, but for a few. A method that nobody has heard of is there twice.
+    /// The bytes that it holds in memory, except a few. It holds an unknown method twice.
     pub fn size(&self) -> usize {
         self.text.capacity() + self.method.as_str().len()
     }
@@ -278,7 +278,7 @@ fn refusal_of(error: httparse::Error, bytes: &[u8]) -> RequestError {
     }
 }
 
-/// Whether the request line is whole but for its version, which has the right form and is one that we do not speak.
+/// Whether the request line is complete, and its version well-formed but not supported.
 fn names_another_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
     let mut words = line.split(|b| *b == b' ');
@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_http_is_told_at_once() {
+    fn bytes_that_cannot_be_http_are_refused_immediately() {
         for start in ["\x16\x03\x01", " GET /", "\n", "\0", "{"] {
             let got = Finder::default().find(&mut start.as_bytes().to_vec());
             assert!(matches!(got, Err(RequestError::Malformed(_))), "{start:?}");

@@ -140,3 +140,25 @@ fn arm(listener: &Registered<TcpListener>) {
         error!("the listener can't be waited for: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_worker_accepts_a_few_connections_and_a_stop_accepts_all() {
+        let socket = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener::new(socket, &Poller::new().unwrap()).unwrap();
+        let waiting: Vec<TcpStream> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let admitted = Cell::new(0);
+        let admit = |_, _| admitted.set(admitted.get() + 1);
+        listener.accept(3, || false, admit);
+        assert_eq!(admitted.get(), 3);
+        listener.close(admit);
+        assert_eq!(admitted.get(), waiting.len());
+        assert!(TcpStream::connect(address).is_err());
+    }
+}

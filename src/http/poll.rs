@@ -8,9 +8,7 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl};
@@ -65,13 +63,11 @@ impl Poller {
         Ok(Arc::new(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? }))
     }
 
-    /// Adds events to `events`, after it has waited for one, at most for `timeout`. They go to this thread alone.
-    pub(super) fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+    /// Waits for events, and adds them to `events`. They go to this thread alone.
+    pub(super) fn wait(&self, events: &mut Vec<Event>) -> io::Result<()> {
         let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
         let mut list = [const { MaybeUninit::<epoll::Event>::uninit() }; MAX_EVENTS];
-        // A time-out above the range of the type is as good as none.
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match epoll::wait(&self.epoll, &mut list, timeout.as_ref()) {
+        match epoll::wait(&self.epoll, &mut list, None) {
             Ok((list, _)) => events.extend(list.iter().map(|event| {
                 // Copied out of a packed struct.
                 let (data, flags) = (event.data, event.flags);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::head::Head;
 
-/// A request that arrived whole.
+/// A request that arrived completely.
 #[derive(Debug)]
 pub struct Request {
     /// Request line and headers.
@@ -15,7 +15,8 @@ pub struct Request {
     pub peer: IpAddr,
 }
 
-/// The name that a request has in the logs and in its answer's `X-Request-Id`; kept as this header's line.
+/// The name of a request in the logs and in the `X-Request-Id` of its response. It is stored as the line of that
+/// header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(String);
 
@@ -25,7 +26,7 @@ const END: &str = "\r\n";
 const MAX_REQUEST_ID: usize = 128;
 
 impl RequestId {
-    /// The client's own, when it is sane: short, and of characters that can do no harm in a header or a log.
+    /// The client's own id, if it is short and has only characters that are harmless in a header and in a log.
     pub fn sane(value: &str) -> Option<RequestId> {
         let fits = (1..=MAX_REQUEST_ID).contains(&value.len());
         let harmless = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&b);
@@ -54,7 +55,7 @@ impl RequestId {
     }
 }
 
-/// The last `digits` of `number`. The library's formatting takes several times as long, for every request.
+/// Appends the last `digits` of `number`. The formatting of the library takes several times as long, for each request.
 fn push_hex(text: &mut String, number: u64, digits: u32) {
     let digit = |at: u32| char::from_digit((number >> (4 * at)) as u32 & 0xf, 16);
     text.extend((0..digits).rev().filter_map(digit));

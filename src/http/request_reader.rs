@@ -1,7 +1,7 @@
-//! What a client has sent and nobody has taken: bytes, and of the request that they begin its head, its body so far.
+//! The bytes of one client that are not a complete request yet: unparsed bytes, a parsed head, a part of a body.
 //!
-//! Yields one complete, checked request at a time; bytes behind it wait. Holds no more than a head and a body may have,
-//! and what a read brings beyond them. Never touches a socket.
+//! Yields one complete, checked request at a time; the bytes after it wait. Holds at most a head, a body and the bytes
+//! of one read. Never touches a socket.
 
 use super::chunked::Decoder;
 use super::error::RequestError;
@@ -15,7 +15,7 @@ pub(super) struct RequestReader {
     incoming: Option<Incoming>,
 }
 
-/// A request whose head is here.
+/// A request whose head has arrived.
 struct Incoming {
     head: Head,
     framing: Body,
@@ -26,14 +26,14 @@ enum Body {
     Chunked(Decoder),
 }
 
-/// What the bytes amount to.
+/// What the bytes that have arrived are.
 pub(super) enum Progress {
-    /// More of them are needed.
-    More,
-    /// More of them are needed, and the client waits to be asked for them.
+    /// Incomplete.
+    Incomplete,
+    /// Incomplete, and the client waits for `100 Continue`.
     Continue,
-    /// A request: its head, and its decoded body.
-    Whole(Head, Vec<u8>),
+    /// A request: its head and its decoded body.
+    Request(Head, Vec<u8>),
 }
 
 /// The largest body.
@@ -50,12 +50,12 @@ impl RequestReader {
         self.input.is_empty()
     }
 
-    /// Whether the head of a request is here, and its body is not yet.
+    /// Whether the head of a request has arrived and its body has not.
     pub(super) fn is_amid_request(&self) -> bool {
         self.incoming.is_some()
     }
 
-    /// The bytes that it holds in memory; what it holds for nothing it gives back.
+    /// The bytes that it holds in memory. Frees an empty buffer.
     pub(super) fn size(&mut self) -> usize {
         if self.input.is_empty() && self.incoming.is_none() {
             self.input = Vec::new();
@@ -68,12 +68,12 @@ impl RequestReader {
         self.input.capacity() + incoming
     }
 
-    /// Drops all that is here.
-    pub(super) fn forget(&mut self) {
+    /// Drops all bytes.
+    pub(super) fn clear(&mut self) {
         *self = RequestReader::default();
     }
 
-    /// Goes on as far as the bytes allow. A refusal has the head when that is here.
+    /// Parses as far as the bytes allow. An error comes with the head, if that has arrived.
     pub(super) fn next(&mut self) -> Result<Progress, (RequestError, Option<Box<Head>>)> {
         let Some(mut incoming) = self.incoming.take() else { return self.begin() };
         let body = match &mut incoming.framing {
@@ -85,28 +85,28 @@ impl RequestReader {
             }
             Body::Chunked(decoder) => match decoder.feed(&mut self.input) {
                 Ok(body) => body,
-                Err(refusal) => return Err((refusal, Some(Box::new(incoming.head)))),
+                Err(error) => return Err((error, Some(Box::new(incoming.head)))),
             },
         };
         match body {
-            Some(body) => Ok(Progress::Whole(incoming.head, body)),
+            Some(body) => Ok(Progress::Request(incoming.head, body)),
             None => {
                 self.incoming = Some(incoming);
-                Ok(Progress::More)
+                Ok(Progress::Incomplete)
             }
         }
     }
 
     fn begin(&mut self) -> Result<Progress, (RequestError, Option<Box<Head>>)> {
-        let Some(length) = self.finder.find(&mut self.input).map_err(|refusal| (refusal, None))? else {
-            return Ok(Progress::More);
+        let Some(length) = self.finder.find(&mut self.input).map_err(|error| (error, None))? else {
+            return Ok(Progress::Incomplete);
         };
         let head = match self.input.len() == length {
             true => std::mem::take(&mut self.input),
-            // What is behind it may be much more, and goes sooner than the head.
+            // The bytes after it may be many more, and are freed sooner than the head.
             false => self.input.drain(..length).collect(),
         };
-        let head = Head::parse(head).map_err(|refusal| (refusal, None))?;
+        let head = Head::parse(head).map_err(|error| (error, None))?;
         self.finder = Finder::default();
         if head.framing != Framing::Length(0) && !head.has_identity_coding() {
             return Err((RequestError::UnknownContentCoding, Some(Box::new(head))));
@@ -131,9 +131,9 @@ impl RequestReader {
 mod tests {
     use super::*;
 
-    fn bodies(intake: &mut RequestReader) -> Vec<Vec<u8>> {
+    fn bodies(reader: &mut RequestReader) -> Vec<Vec<u8>> {
         let mut bodies = Vec::new();
-        while let Ok(Progress::Whole(_, body)) = intake.next() {
+        while let Ok(Progress::Request(_, body)) = reader.next() {
             bodies.push(body);
         }
         bodies
@@ -143,48 +143,48 @@ mod tests {
     const SIZED: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nyou";
 
     #[test]
-    fn requests_come_whole_and_in_order_however_the_bytes_arrive() {
+    fn requests_are_complete_and_in_order_however_the_bytes_arrive() {
         let bytes = [CHUNKED, SIZED, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
         for step in [1, 7, 64, bytes.len()] {
-            let mut intake = RequestReader::default();
+            let mut reader = RequestReader::default();
             let mut all = Vec::new();
             for piece in bytes.chunks(step) {
-                intake.add(piece);
-                all.extend(bodies(&mut intake));
+                reader.add(piece);
+                all.extend(bodies(&mut reader));
             }
             assert_eq!(all, [&b"hi"[..], b"you", b""], "{step} at a time");
-            assert!(intake.is_empty() && !intake.is_amid_request());
-            assert_eq!(intake.size(), 0, "it holds nothing for nobody");
+            assert!(reader.is_empty() && !reader.is_amid_request());
+            assert_eq!(reader.size(), 0, "an empty reader holds no memory");
         }
     }
 
     #[test]
-    fn who_waits_to_be_asked_for_the_body_is_asked_once() {
-        let mut intake = RequestReader::default();
-        intake.add(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
-        assert!(matches!(intake.next(), Ok(Progress::Continue)));
-        assert!(intake.is_amid_request());
-        assert!(matches!(intake.next(), Ok(Progress::More)));
-        intake.add(b"you");
-        assert_eq!(bodies(&mut intake), [b"you"]);
+    fn a_client_that_waits_for_100_continue_gets_it_once() {
+        let mut reader = RequestReader::default();
+        reader.add(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+        assert!(matches!(reader.next(), Ok(Progress::Continue)));
+        assert!(reader.is_amid_request());
+        assert!(matches!(reader.next(), Ok(Progress::Incomplete)));
+        reader.add(b"you");
+        assert_eq!(bodies(&mut reader), [b"you"]);
     }
 
     #[test]
-    fn a_body_beyond_the_limit_is_refused_with_its_head_and_before_it_comes() {
-        let mut intake = RequestReader::default();
-        intake.add(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", MAX_BODY + 1).as_bytes());
-        assert!(matches!(intake.next(), Err((RequestError::BodyTooLarge, Some(_)))));
+    fn a_body_above_the_limit_is_refused_with_its_head_before_it_arrives() {
+        let mut reader = RequestReader::default();
+        reader.add(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", MAX_BODY + 1).as_bytes());
+        assert!(matches!(reader.next(), Err((RequestError::BodyTooLarge, Some(_)))));
     }
 
     #[test]
-    fn what_is_forgotten_is_neither_held_nor_taken_for_a_request() {
-        let mut intake = RequestReader::default();
-        intake.add(&SIZED[..SIZED.len() - 1]);
-        assert!(matches!(intake.next(), Ok(Progress::More)));
-        assert!(intake.size() >= SIZED.len() - 1);
-        intake.forget();
-        assert_eq!(intake.size(), 0);
-        intake.add(b"u");
-        assert!(matches!(intake.next(), Ok(Progress::More)));
+    fn cleared_bytes_are_neither_held_nor_parsed() {
+        let mut reader = RequestReader::default();
+        reader.add(&SIZED[..SIZED.len() - 1]);
+        assert!(matches!(reader.next(), Ok(Progress::Incomplete)));
+        assert!(reader.size() >= SIZED.len() - 1);
+        reader.clear();
+        assert_eq!(reader.size(), 0);
+        reader.add(b"u");
+        assert!(matches!(reader.next(), Ok(Progress::Incomplete)));
     }
 }

@@ -1,8 +1,8 @@
-//! The server: all connections, and equal workers that wait for them and for the listener.
+//! The server: the event loop of all connections, which every worker may run.
 //!
-//! A worker that listens takes events and handles them itself: there is no hand-over between threads on the way of a
-//! request. Workers never block on a socket; what can't go on is parked until its event. One more thread looks at the
-//! deadlines. The server knows nothing of what a request means.
+//! A worker that polls handles the events that it gets: a request passes from no thread to another before its handler.
+//! Workers never block on a socket; a connection that can't continue rests in the table until its next event. One more
+//! thread, the sweeper, checks deadlines. The server does not know what a request means.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -147,26 +147,23 @@ impl Server {
         let mut permit = self.permits.join(number);
         loop {
             match permit.next_task() {
-                Task::Poll => self.listen(&mut events, &mut scratch),
+                Task::Poll => self.poll(&mut events, &mut scratch),
                 Task::Help => {}
             }
-            survive(|| self.handler.run_queued(&mut permit));
+            catch_panic(|| self.handler.run_queued(&mut permit));
         }
     }
 
-    /// Waits, and handles what happens, and what has happened meanwhile: all of it shares the batches that are led
-    /// next.
-    fn listen(self: &Arc<Self>, events: &mut Vec<Event>, scratch: &mut Vec<u8>) {
-        for patience in [None, Some(Duration::ZERO)] {
-            if let Err(error) = self.poller.wait(events, patience) {
-                error!("waiting for sockets failed: {error}");
-                thread::sleep(SWEEP_INTERVAL);
-            }
-            // Most workers of a quiet service never need one.
-            scratch.resize(SCRATCH, 0);
-            for event in events.drain(..) {
-                survive(|| self.event(event, scratch));
-            }
+    /// Waits for events and handles them. All their requests share the next batches.
+    fn poll(self: &Arc<Self>, events: &mut Vec<Event>, scratch: &mut Vec<u8>) {
+        if let Err(error) = self.poller.wait(events) {
+            error!("waiting for sockets failed: {error}");
+            thread::sleep(SWEEP_INTERVAL);
+        }
+        // Most workers of a quiet service never need the buffer.
+        scratch.resize(SCRATCH, 0);
+        for event in events.drain(..) {
+            catch_panic(|| self.event(event, scratch));
         }
     }
 
@@ -211,7 +208,7 @@ impl Server {
         let missed_event = std::mem::take(&mut entry.missed_event);
         if connection.stage().is_idle() && self.close_idle_at.get().is_some_and(|at| Instant::now() >= *at) {
             connection.set_close_reason(CloseReason::Shutdown);
-            // Dropping it frees the slot, which another thread may take at once.
+            // Dropping it frees the slot, which another thread may then use.
             drop(entry);
         } else if connection.park(interest, missed_event, &self.limits).is_ok() {
             entry.connection = Some(connection);
@@ -249,7 +246,7 @@ impl Server {
     fn keep_sweeping(&self) {
         loop {
             thread::sleep(SWEEP_INTERVAL);
-            survive(|| {
+            catch_panic(|| {
                 self.permits.retake();
                 self.sweep();
             });
@@ -323,9 +320,9 @@ impl ResponseSink for Server {
     }
 }
 
-/// A panic costs the connection that it met, and not the thread.
-fn survive(task: impl FnOnce()) {
+/// A panic costs one connection, and not the thread.
+fn catch_panic(task: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(task)).is_err() {
-        error!("a worker met a panic; what it was doing is given up and the worker goes on");
+        error!("a worker panicked; its task is dropped and the worker continues");
     }
 }

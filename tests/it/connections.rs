@@ -304,3 +304,43 @@ fn connections_are_counted_in_one_state_each() {
     });
     holder.query_drop("UNLOCK TABLES").unwrap();
 }
+
+#[test]
+fn the_connection_that_holds_most_memory_for_longest_is_closed_first() {
+    let board = Board::start();
+    fill_with_large_messages(&board);
+    let reset = |socket: &TcpStream| socket2::SockRef::from(socket).take_error().unwrap().is_some();
+    // 590 KiB each: 55 of them are the 32 MiB that all connections may hold.
+    let silent: Vec<TcpStream> = (0..80)
+        .map(|_| {
+            let mut socket = connect_with_small_buffers(board.service.address);
+            socket.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            eventually("the response has begun", || socket.peek(&mut [0]).is_ok() || reset(&socket));
+            socket
+        })
+        .collect();
+    let closed = || metric(&board.service, r#"twotier_http_connections_closed_total{reason="memory"}"#);
+    eventually("those above the limit are closed", || closed() >= 25.0);
+    assert!(closed() <= 40.0, "{} are closed", closed());
+    eventually("the first ones", || silent[..20].iter().all(reset));
+    assert!(!silent[79..].iter().any(reset), "the last one stays");
+    assert_eq!(board.get("/livez").status, 200);
+}
+
+#[test]
+fn many_connections_above_the_limit_are_refused_at_the_same_time() {
+    let board = Board::with(&[("MAX_CONNECTIONS", "2")]);
+    let mut holder = board.schema.connect();
+    holder.query_drop("LOCK TABLES messages WRITE").unwrap();
+    let mut busy: Vec<Connection> = Vec::new();
+    eventually("all slots are taken", || {
+        busy.push(board.service.connect());
+        busy.last_mut().unwrap().send("GET /messages HTTP/1.1\r\nHost: a\r\n\r\n");
+        board.get("/livez").status == 503
+    });
+    // None of these closes its connection, so each keeps its slot for a second.
+    let mut refused: Vec<Connection> = (0..64).map(|_| board.service.connect()).collect();
+    let told = refused.iter_mut().filter_map(|connection| connection.try_answer(false).ok());
+    assert!(told.filter(|answer| answer.status == 503).count() >= 56, "a few slots may still be in use");
+    holder.query_drop("UNLOCK TABLES").unwrap();
+}

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mysql::prelude::Queryable;
+
 use crate::support::client::request;
 use crate::support::{Board, Connection, Database, Service, Signal};
 
@@ -146,4 +148,29 @@ fn a_read_sees_every_write_that_was_acknowledged_before_it() {
             });
         }
     });
+}
+
+#[test]
+fn a_request_does_not_wait_for_the_statement_of_another_one_that_arrived_with_it() {
+    let board = Board::start();
+    let id = board.submit("one").id();
+    let mut holder = board.schema.connect();
+    holder.query_drop("BEGIN").unwrap();
+    let _rows: Vec<u64> = holder.query("SELECT id FROM messages FOR UPDATE").unwrap();
+    let (mut writer, mut reader) = (board.service.connect(), board.service.connect());
+    for connection in [&mut writer, &mut reader] {
+        connection.send(request("GET", "/livez", &[], b""));
+        assert_eq!(connection.answer().status, 200);
+    }
+    // One worker gets the events of both.
+    board.service.signal(Signal::STOP);
+    writer.send(request("POST", "/submit", &[FORM], b"new_message=two"));
+    reader.send(request("GET", &format!("/messages/{id}"), &[], b""));
+    let start = Instant::now();
+    board.service.signal(Signal::CONT);
+    assert_eq!(reader.answer().json()["message"], "one");
+    assert!(start.elapsed() < Duration::from_millis(500), "the reader waited {:?} for the writer", start.elapsed());
+    assert!(!writer.has_answer(), "the writer still waits");
+    holder.query_drop("ROLLBACK").unwrap();
+    assert_eq!(writer.answer().status, 200);
 }
