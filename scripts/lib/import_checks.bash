@@ -105,8 +105,8 @@ import_volume() {
 flask_database() {
     "$ENGINE" volume create "$flask-data" >/dev/null
     "$ENGINE" run -d --name "$flask" -v "$flask-data:/var/lib/mysql" -e MYSQL_ROOT_PASSWORD=root -e MYSQL_DATABASE=devops \
-        -e MYSQL_USER=admin -e MYSQL_PASSWORD=admin docker.io/library/mysql:9.7 >/dev/null
-    flask_sql() { "$ENGINE" exec -e MYSQL_PWD=admin "$flask" mysql -h 127.0.0.1 -uadmin devops -e "$1"; }
+        -e MYSQL_USER=admin -e MYSQL_PASSWORD=admin "${DATABASE_IMAGE:-docker.io/library/mysql:9.7}" >/dev/null
+    flask_sql() { "$ENGINE" exec -e MYSQL_PWD=admin "$flask" sh -c '"$(command -v mariadb || command -v mysql)" -h 127.0.0.1 -uadmin devops -e "$1"' sh "$1"; }
     ok "a database of the Flask app" soon flask_sql "SELECT 1"
     ok "its messages" flask_sql "CREATE TABLE messages (id INT AUTO_INCREMENT PRIMARY KEY, message TEXT); INSERT INTO messages (message) VALUES ('from flask'), ('and more')"
 }
