@@ -63,6 +63,8 @@ enum Step {
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// How long a request may take beyond the time of its statement.
 const QUEUE_ALLOWANCE: Duration = Duration::from_secs(1);
+/// The part of it that is left for the socket's coarse time-out and for the reply.
+const REPLY_ALLOWANCE: Duration = Duration::from_millis(100);
 /// Attempts at a statement that met a lock or a server that takes no writes.
 const MAX_ATTEMPTS: u32 = 6;
 
@@ -175,7 +177,7 @@ impl Client {
     /// the first request has `waited` beyond the allowance.
     pub fn start_deadline(&mut self, waited: Duration) {
         let statement = self.database.timeouts.statement;
-        let time = statement.min((statement + QUEUE_ALLOWANCE).saturating_sub(waited));
+        let time = statement.min((statement + QUEUE_ALLOWANCE).saturating_sub(waited + REPLY_ALLOWANCE));
         self.deadline = Some(Instant::now() + time);
     }
 
