@@ -83,7 +83,7 @@ pub struct Settings {
 
 /// Batches that each queue executes at the same time; all of them together are fewer than the workers.
 const LATEST_LEADERS: usize = 1;
-const INSERT_LEADERS: usize = 1;
+const INSERT_LEADERS: usize = 2;
 const POINT_LEADERS: usize = 2;
 /// All leaders.
 pub const LEADERS: usize = LATEST_LEADERS + INSERT_LEADERS + POINT_LEADERS;
