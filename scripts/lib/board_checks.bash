@@ -123,16 +123,18 @@ print(",".join(m["message"] for m in json.load(sys.stdin)["messages"]))')"
 # A database that is killed during its very first start.
 interrupted() {
     heading "an interrupted first start"
-    local half=$APP_NAME-half seconds
-    for seconds in 0.5 2; do
+    local half=$APP_NAME-half moment
+    # When the files are being made, and when the accounts are about to be.
+    for moment in "Initializing database files" "Starting temporary server"; do
         "$ENGINE" volume create "$half-data" >/dev/null
         env APP_NAME="$half" make -s secrets >/dev/null 2>&1
         "$ENGINE" run -d --name "$half" -v "$half-data:/var/lib/mysql" -e MYSQL_ROOT_PASSWORD=root -e MYSQL_ROOT_HOST=localhost \
             -e MYSQL_DATABASE=twotier "${DATABASE_IMAGE:-docker.io/library/mysql:9.7}" >/dev/null
-        sleep "$seconds"
+        soon bash -c '"$ENGINE" logs "$1" 2>&1 | grep -q "$2"' bash "$half" "$moment"
+        [ "$moment" != "Initializing database files" ] || soon "$ENGINE" exec "$half" sh -c 'test -s /var/lib/mysql/ibdata1'
         "$ENGINE" kill "$half" >/dev/null 2>&1
         "$ENGINE" rm "$half" >/dev/null
-        refused "killed after $seconds s: it is called an interrupted first start" "first start of the database was interrupted" \
+        refused "killed at '$moment': it is called an interrupted first start" "first start of the database was interrupted" \
             env APP_NAME="$half" APP_PORT="$(free_port)" make up
         says_not "... without a word about a password" "password"
         refused "make destroy says that it has no message" "WITH ITS 0 MESSAGES" env APP_NAME="$half" make destroy
