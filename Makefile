@@ -72,7 +72,7 @@ OPTIMIZED = CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_TARGET_DIR=target/optimized
 
 .PHONY: crowd
 crowd: ## run only the tests with hostile clients and overload, optimized, with all limits at full size
-	@$(OPTIMIZED) TWOTIER_TEST_ALONE=1 scripts/test hostile:: --test-threads=1 --nocapture
+	@$(OPTIMIZED) TWOTIER_TEST_ALONE=1 scripts/test hostile:: connections:: --include-ignored --test-threads=1 --nocapture
 
 .PHONY: clean
 clean: ## remove build output; databases, passwords and backups stay

@@ -93,9 +93,8 @@ pub struct Limits {
     pub leaders: usize,
 }
 
-/// Another leader begins only while fewer jobs are executed. So a few clients use two connections of the database, and
-/// many clients share one statement: 1.5 to 2 times as many inserts with 2 to 8 clients, as many as with one leader
-/// from 16 on.
+/// Another leader begins only while fewer jobs are executed. So a few clients use two connections of the database, which
+/// gives half as many inserts again with 2 to 4 clients, and many clients still share one statement.
 const SMALL_BATCH: usize = 3;
 
 /// The queue.
