@@ -219,7 +219,7 @@ impl Client {
             if Instant::now() >= deadline {
                 return Err(Error::Busy("no time is left for the statement".to_owned()));
             }
-            let mut connection = self.connection(deadline)?;
+            let mut connection = self.connection(deadline, outcome_unknown)?;
             let error = match statements(&mut connection, outcome_unknown) {
                 Ok(result) => {
                     self.connection = Some(connection);
@@ -250,12 +250,13 @@ impl Client {
         Err(Error::TimedOut)
     }
 
-    /// The connection that is open, if it still goes to the right server, or another one.
-    fn connection(&mut self, deadline: Instant) -> Result<Connection, Error> {
+    /// The connection that is open, if it still goes to the right server, or another one. After a lost connection a `new` one
+    /// is opened: a leader may have returned another dead one to the pool since.
+    fn connection(&mut self, deadline: Instant, new: bool) -> Result<Connection, Error> {
         let Database { servers, pool, timeouts, .. } = &*self.database;
         let generation = servers.generation();
         let kept = self.connection.take().filter(|kept| kept.generation == generation);
-        let mut connection = match kept.or_else(|| pool.take_idle(generation)) {
+        let mut connection = match kept.or_else(|| if new { None } else { pool.take_idle(generation) }) {
             Some(connection) => connection,
             None => {
                 let limit = deadline.saturating_duration_since(Instant::now()).min(timeouts.connect);
