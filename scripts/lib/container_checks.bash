@@ -47,11 +47,13 @@ figures() {
     ok "cold build" env NO_CACHE=1 make image
     cold=$(since "$start")
     layer=$(podman image inspect --format '{{.RootFS.Layers}}' "$APP_IMAGE")
-    ok "the same as an OCI image" env IMAGE_FORMAT=oci make image
+    # Podman shares no layers between the formats, so this compiles everything again.
+    ok "a second build, as an OCI image" env IMAGE_FORMAT=oci make image
+    same "makes the same layer, bit for bit" "$layer" "$(podman image inspect --format '{{.RootFS.Layers}}' "$APP_IMAGE")"
     built=$(podman image inspect --format '{{.Id}}' "$APP_IMAGE")
-    ok "a second cold build" env NO_CACHE=1 IMAGE_FORMAT=oci make image
-    same "makes the same image, bit for bit" "$built" "$(podman image inspect --format '{{.Id}}' "$APP_IMAGE")"
-    same "and the same layer as the first" "$layer" "$(podman image inspect --format '{{.RootFS.Layers}}' "$APP_IMAGE")"
+    podman rmi "$APP_IMAGE" >/dev/null
+    ok "the OCI image anew" env IMAGE_FORMAT=oci make image
+    same "is the same image, bit for bit" "$built" "$(podman image inspect --format '{{.Id}}' "$APP_IMAGE")"
     start=$(date +%s.%N)
     ok "build with nothing changed" make image
     warm=$(since "$start")
