@@ -35,6 +35,7 @@ pub(super) struct Connection {
     pub(super) info: ServerInfo,
     /// Which choice of a primary it belongs to.
     pub(super) generation: u64,
+    pub(super) opened_at: Instant,
     /// When the current work must be complete.
     deadline: Option<Instant>,
     /// The time-out that the socket has now.
@@ -157,7 +158,16 @@ impl Connection {
         counted: OpenConnection,
     ) -> Connection {
         let socket_timeout = Some(Duration::ZERO);
-        Connection { conn, server, info, generation, deadline: None, socket_timeout, _counted: counted }
+        Connection {
+            conn,
+            server,
+            info,
+            generation,
+            opened_at: Instant::now(),
+            deadline: None,
+            socket_timeout,
+            _counted: counted,
+        }
     }
 
     /// Sets the time when all following statements must be complete.

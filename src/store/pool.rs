@@ -98,12 +98,13 @@ impl Pool {
         }
     }
 
-    /// An idle connection of this generation; those of older ones are closed.
-    pub(super) fn take_idle(&self, generation: u64) -> Option<Connection> {
+    /// An idle connection of this generation that was opened after `lost_at`, when a connection was lost; all others that it
+    /// meets are closed.
+    pub(super) fn take_idle(&self, generation: u64, lost_at: Option<Instant>) -> Option<Connection> {
         let mut state = self.lock();
         let mut outdated = Vec::new();
         while let Some(connection) = state.idle.pop() {
-            if connection.generation == generation {
+            if connection.generation == generation && lost_at.is_none_or(|lost_at| connection.opened_at > lost_at) {
                 drop(state);
                 return Some(connection);
             }
