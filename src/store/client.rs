@@ -279,7 +279,7 @@ impl Client {
     }
 
     /// What becomes of a connection after a failed statement.
-    fn release(&mut self, connection: Connection, class: ErrorClass, error: &mysql::Error) {
+    fn release(&mut self, mut connection: Connection, class: ErrorClass, error: &mysql::Error) {
         let is_sound = matches!(error, mysql::Error::MySqlError(_));
         let server = connection.server.clone();
         match class {
@@ -290,7 +290,10 @@ impl Client {
                 self.database.pool.abandon(connection, self.database.abandoned_limit());
             }
             // Most likely the server is gone, and the second attempt must not meet another dead connection.
-            ErrorClass::Lost | ErrorClass::NotTheProtocol => self.database.pool.close_idle(),
+            ErrorClass::Lost | ErrorClass::NotTheProtocol => {
+                connection.stop_counting();
+                self.database.pool.close_idle();
+            }
             ErrorClass::ReadOnly | ErrorClass::LostCluster => self.database.servers.mark_failed(&server),
         }
     }

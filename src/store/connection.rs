@@ -41,7 +41,7 @@ pub(super) struct Connection {
     /// The time-out that the socket has now.
     socket_timeout: Option<Duration>,
     /// Counts this connection at its server.
-    _counted: OpenConnection,
+    counted: Option<OpenConnection>,
 }
 
 /// A statement that is prepared once for a connection.
@@ -166,8 +166,14 @@ impl Connection {
             opened_at: Instant::now(),
             deadline: None,
             socket_timeout,
-            _counted: counted,
+            counted: Some(counted),
         }
+    }
+
+    /// Counts this connection no longer, because it is going to be closed: that may block, and another one may be opened
+    /// meanwhile.
+    pub(super) fn stop_counting(&mut self) {
+        self.counted = None;
     }
 
     /// Sets the time when all following statements must be complete.
