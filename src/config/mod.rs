@@ -244,7 +244,7 @@ mod tests {
             Ok(vec![host("a", 1), host("b", 3307), host("::1", 2), host("::1", 3307)])
         );
         assert_eq!(hosts("/run/mysqld.sock,b"), Ok(vec![host("/run/mysqld.sock", 3307), host("b", 3307)]));
-        for list in [",", "a,,b", "a:x", "a:0", "a b", "mysql://a", "[::1"] {
+        for list in [",", "a,,b", "\ta", "a,\nb", "a:x", "a:0", "a b", "mysql://a", "[::1"] {
             wrong(&[("MYSQL_HOST", list)], "MYSQL_HOST=");
         }
     }

@@ -64,7 +64,7 @@ pub(super) fn log_format(text: &str) -> Option<LogFormat> {
 
 /// A list of hosts, each with its own port or with `port`; one that begins with `/` is a Unix socket.
 pub(super) fn hosts(text: &str, port: u16) -> Option<Vec<Host>> {
-    text.split(',').map(|host| self::host(host.trim(), port)).collect()
+    text.split(',').map(|host| self::host(host.trim_matches(' '), port)).collect()
 }
 
 fn host(text: &str, port: u16) -> Option<Host> {
@@ -122,13 +122,15 @@ pub(super) fn rate(text: &str) -> Option<Option<NonZeroU32>> {
 /// Addresses and ranges, separated by commas.
 pub(super) fn networks(text: &str) -> Option<Vec<IpNet>> {
     let network = |text: &str| text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    text.split(',').map(|part| network(part.trim())).collect()
+    text.split(',').map(|part| network(part.trim_matches(' '))).collect()
 }
 
 /// URLs under which people reach the board, separated by commas. Each gets a slash at its end, so that links are below it.
 pub(super) fn public_urls(text: &str) -> Option<Vec<Url>> {
     let public_url = |text: &str| {
-        let mut url = Url::parse(text.trim()).ok()?;
+        // The crate would drop tabs and line ends without a word.
+        let text = Some(text.trim_matches(' ')).filter(|text| !text.contains(char::is_control))?;
+        let mut url = Url::parse(text).ok()?;
         let is_plain =
             url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
         if !matches!(url.scheme(), "http" | "https") || !is_plain {

@@ -215,11 +215,12 @@ impl Client {
     ) -> Result<T, Error> {
         let deadline = self.deadline.unwrap_or_else(|| Instant::now() + self.database.timeouts.statement);
         let mut outcome_unknown = false;
+        let mut lost_at = None;
         for attempt in 1.. {
             if Instant::now() >= deadline {
                 return Err(Error::Busy("no time is left for the statement".to_owned()));
             }
-            let mut connection = self.connection(deadline, outcome_unknown)?;
+            let mut connection = self.connection(deadline, lost_at)?;
             let error = match statements(&mut connection, outcome_unknown) {
                 Ok(result) => {
                     self.connection = Some(connection);
@@ -230,7 +231,10 @@ impl Client {
             let class = ErrorClass::new(&error);
             let has_time = Instant::now() + self.needs(class) < deadline;
             let step = next_step(class, &error, attempt, outcome_unknown, has_time);
-            outcome_unknown |= matches!(class, ErrorClass::Lost | ErrorClass::NotTheProtocol);
+            if matches!(class, ErrorClass::Lost | ErrorClass::NotTheProtocol) {
+                outcome_unknown = true;
+                lost_at = Some(Instant::now());
+            }
             let server = connection.server.clone();
             self.release(connection, class, &error);
             match step {
@@ -250,13 +254,13 @@ impl Client {
         Err(Error::TimedOut)
     }
 
-    /// The connection that is open, if it still goes to the right server, or another one. After a lost connection a `new` one
-    /// is opened: a leader may have returned another dead one to the pool since.
-    fn connection(&mut self, deadline: Instant, new: bool) -> Result<Connection, Error> {
+    /// The connection that is open, if it still goes to the right server, or another one. After a lost connection it must be
+    /// younger than `lost_at`: another leader may have returned a dead one to the pool since.
+    fn connection(&mut self, deadline: Instant, lost_at: Option<Instant>) -> Result<Connection, Error> {
         let Database { servers, pool, timeouts, .. } = &*self.database;
         let generation = servers.generation();
         let kept = self.connection.take().filter(|kept| kept.generation == generation);
-        let mut connection = match kept.or_else(|| if new { None } else { pool.take_idle(generation) }) {
+        let mut connection = match kept.or_else(|| pool.take_idle(generation, lost_at)) {
             Some(connection) => connection,
             None => {
                 let limit = deadline.saturating_duration_since(Instant::now()).min(timeouts.connect);
@@ -275,7 +279,7 @@ impl Client {
     }
 
     /// What becomes of a connection after a failed statement.
-    fn release(&mut self, connection: Connection, class: ErrorClass, error: &mysql::Error) {
+    fn release(&mut self, mut connection: Connection, class: ErrorClass, error: &mysql::Error) {
         let is_sound = matches!(error, mysql::Error::MySqlError(_));
         let server = connection.server.clone();
         match class {
@@ -286,7 +290,10 @@ impl Client {
                 self.database.pool.abandon(connection, self.database.abandoned_limit());
             }
             // Most likely the server is gone, and the second attempt must not meet another dead connection.
-            ErrorClass::Lost | ErrorClass::NotTheProtocol => self.database.pool.close_idle(),
+            ErrorClass::Lost | ErrorClass::NotTheProtocol => {
+                connection.stop_counting();
+                self.database.pool.close_idle();
+            }
             ErrorClass::ReadOnly | ErrorClass::LostCluster => self.database.servers.mark_failed(&server),
         }
     }

@@ -35,12 +35,13 @@ pub(super) struct Connection {
     pub(super) info: ServerInfo,
     /// Which choice of a primary it belongs to.
     pub(super) generation: u64,
+    pub(super) opened_at: Instant,
     /// When the current work must be complete.
     deadline: Option<Instant>,
     /// The time-out that the socket has now.
     socket_timeout: Option<Duration>,
     /// Counts this connection at its server.
-    _counted: OpenConnection,
+    counted: Option<OpenConnection>,
 }
 
 /// A statement that is prepared once for a connection.
@@ -157,7 +158,22 @@ impl Connection {
         counted: OpenConnection,
     ) -> Connection {
         let socket_timeout = Some(Duration::ZERO);
-        Connection { conn, server, info, generation, deadline: None, socket_timeout, _counted: counted }
+        Connection {
+            conn,
+            server,
+            info,
+            generation,
+            opened_at: Instant::now(),
+            deadline: None,
+            socket_timeout,
+            counted: Some(counted),
+        }
+    }
+
+    /// Counts this connection no longer, because it is going to be closed: that may block, and another one may be opened
+    /// meanwhile.
+    pub(super) fn stop_counting(&mut self) {
+        self.counted = None;
     }
 
     /// Sets the time when all following statements must be complete.

@@ -98,15 +98,17 @@ impl Pool {
         }
     }
 
-    /// An idle connection of this generation; those of older ones are closed.
-    pub(super) fn take_idle(&self, generation: u64) -> Option<Connection> {
+    /// An idle connection of this generation that was opened after `lost_at`, when a connection was lost; all others that it
+    /// meets are closed.
+    pub(super) fn take_idle(&self, generation: u64, lost_at: Option<Instant>) -> Option<Connection> {
         let mut state = self.lock();
         let mut outdated = Vec::new();
-        while let Some(connection) = state.idle.pop() {
-            if connection.generation == generation {
+        while let Some(mut connection) = state.idle.pop() {
+            if connection.generation == generation && lost_at.is_none_or(|lost_at| connection.opened_at > lost_at) {
                 drop(state);
                 return Some(connection);
             }
+            connection.stop_counting();
             outdated.push(connection);
         }
         // Closing may block, and must not do so under the lock.
@@ -117,8 +119,11 @@ impl Pool {
 
     /// Closes all idle connections: one of their kind turned out to be broken.
     pub(super) fn close_idle(&self) {
+        let mut state = self.lock();
+        let mut idle = std::mem::take(&mut state.idle);
+        idle.iter_mut().for_each(Connection::stop_counting);
         // Closing may block, and must not do so under the lock.
-        let idle = std::mem::take(&mut self.lock().idle);
+        drop(state);
         drop(idle);
     }
 
