@@ -241,6 +241,8 @@ services:
     image: ${DATABASE_IMAGE:-docker.io/library/mysql:9.7}
     entrypoint: ["sh", "-c", "echo the sidecar is here; sleep 1000"]
     networks: [back]
+    # Instead of a volume without a name, which the image would make.
+    tmpfs: [/var/lib/mysql]
     labels:
       twotier.role: sidecar
 PART
