@@ -126,7 +126,7 @@ restore_newer() {
     same "they are the same" "$(cat "$work/newest")" "$(curl -fsS "$(url '/messages?limit=2')")"
 
     same "metrics of the last good backup" "1" "$(grep -c "^twotier_backup_last_success_timestamp_seconds{board=\"$APP_NAME\"} [0-9]*$" "backups/$APP_NAME-backup.prom")"
-    ! command -v promtool >/dev/null || ok "promtool takes them" bash -c 'cat backups/*.prom | promtool check metrics'
+    ! command -v promtool >/dev/null || ok "promtool takes each file" bash -ec 'for file in backups/*.prom; do promtool check metrics <"$file"; done'
     # What Ctrl-C sends, to a backup and to a restore that waits for its answer.
     env --default-signal=INT setsid scripts/backup >"$work/out" 2>&1 &
     local interrupted=$!
