@@ -130,13 +130,13 @@ impl<W: Write> Report<'_, W> {
         if servers.addresses().len() < 2 {
             return Ok(());
         }
-        for probe in servers.probe_each(config.db_timeout) {
-            let words = match probe.result {
-                Ok(report) => match report.write_block {
-                    None => format!("{}: {}, takes writes", probe.server, report.version),
-                    Some(block) => format!("{}: {}, takes no writes: {block}", probe.server, report.version),
+        for (server, result) in servers.probe_each(config.db_timeout) {
+            let words = match result {
+                Ok(info) => match info.write_block {
+                    None => format!("{server}: {}, takes writes", info.version.text),
+                    Some(block) => format!("{server}: {}, takes no writes: {block}", info.version.text),
                 },
-                Err(error) => format!("{}: {error}", probe.server),
+                Err(error) => format!("{server}: {error}"),
             };
             self.say("host", &words)?;
         }

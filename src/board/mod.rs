@@ -101,7 +101,7 @@ impl Source for Clients {
     }
 
     fn is_available(&self) -> bool {
-        self.0.has_place()
+        self.0.has_free_slot()
     }
 }
 

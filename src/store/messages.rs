@@ -20,6 +20,7 @@ const BY_ID: Statement<'_> =
 const REPLACE: Statement<'_> =
     Statement::new("replace", "UPDATE messages SET message = ?, edited_at = UTC_TIMESTAMP(6) WHERE id = ?");
 const REMOVE: Statement<'_> = Statement::new("remove", "DELETE FROM messages WHERE id = ?");
+
 impl Client {
     /// The newest `limit` messages, newest first.
     pub fn newest(&mut self, limit: usize) -> Result<Vec<Message>, Error> {
@@ -97,6 +98,8 @@ fn text(value: Option<Value>) -> String {
 
 fn timestamp(value: Value) -> Option<Timestamp> {
     match value {
+        // Another program's way to store no time, or no complete date.
+        Value::Date(_, 0, ..) | Value::Date(_, _, 0, ..) => None,
         Value::Date(year, month, day, hour, minute, second, microsecond) => {
             Some(Timestamp { year, month, day, hour, minute, second, microsecond })
         }

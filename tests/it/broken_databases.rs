@@ -304,31 +304,6 @@ fn tables_of_engines_that_lose_commits_are_converted_when_they_are_taken_over() 
 }
 
 #[test]
-fn times_of_another_program_stay_the_same_moments() {
-    let database = Database::private_with("--default-time-zone=+09:00");
-    for kind in [
-        "TIMESTAMP NULL DEFAULT CURRENT_TIMESTAMP",
-        "TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP",
-        "DATETIME DEFAULT CURRENT_TIMESTAMP",
-        "DATETIME(3) NULL",
-    ] {
-        let schema = database.schema();
-        schema.run(&format!(
-            "CREATE TABLE messages (id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, created_at {kind})"
-        ));
-        schema.run("INSERT INTO messages (message, created_at) VALUES ('old', '2026-01-02 12:00:00')");
-        let service = Service::start(&schema, &[]);
-        service.wait_until_ready();
-        let list = service.get("/messages").json();
-        assert_eq!(list["messages"][0]["created_at"], "2026-01-02T03:00:00.000000Z", "{kind}");
-        let id = service.submit("new", &[]).id();
-        let age =
-            format!("SELECT ABS(TIMESTAMPDIFF(SECOND, created_at, UTC_TIMESTAMP())) FROM messages WHERE id = {id}");
-        assert!(schema.rows::<u64>(&age)[0] < 60, "{kind}");
-    }
-}
-
-#[test]
 fn a_table_with_columns_of_another_program_is_taken_over_only_on_request() {
     let schema = Database::shared().schema();
     schema

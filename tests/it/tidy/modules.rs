@@ -49,7 +49,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("mysql", &["src/store/"]),
     ("percent_encoding", &["src/board/", "src/config/"]),
     ("prometheus", &["src/batch_queue.rs", "src/board/route.rs", "src/metrics.rs"]),
-    ("rustix", &["src/app.rs", "src/http/", "src/store/socket.rs"]),
+    ("rustix", &["src/app.rs", "src/http/", "src/store/connection.rs"]),
     ("serde", &["src/board/", "src/logging.rs"]),
     ("serde_json", &["src/board/", "src/logging.rs"]),
     ("serde_urlencoded", &["src/board/input.rs"]),
@@ -67,7 +67,7 @@ const CRATES: &[(&str, &[&str])] = &[
 
 /// What else stands in one place only.
 const POWERS: &[(&str, &[&str])] = &[
-    ("unsafe", &["src/http/poll.rs", "src/store/socket.rs"]),
+    ("unsafe", &["src/http/poll.rs", "src/store/connection.rs"]),
     ("env::var", &["src/config/"]),
     ("env::var_os", &["src/config/"]),
     ("env::vars", &["src/config/"]),
