@@ -160,4 +160,4 @@ bench-smoke: build ## run the benchmark once, briefly and small, to see that it 
 bench-peers: build ## compare with other boards, if ../shared/bench exists (CONNECTIONS=1,2,4,16,64,256 ROUNDS=3 SECONDS=5)
 	@[ -e ../shared/bench/compare.py ] || { echo "error: the other boards are missing: there is no ../shared/bench/compare.py." >&2; exit 1; }
 	@python3 ../shared/bench/compare.py --server $(or $(CARGO_TARGET_DIR),target)/release/twotier \
-		--rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) --connections $(or $(CONNECTIONS),1,2,4,16,64,256)
+		--rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) --connections $(if $(CONNECTIONS),$(CONNECTIONS),1,2,4,16,64,256)
