@@ -38,24 +38,43 @@ const IGNORED: &[&str] = &[
     "allowpublickeyretrieval",
     "autocommit",
     "autoreconnect",
+    "bignumberstrings",
     "cacheprepstmts",
+    "cacheresultsetmetadata",
+    "cacheserverconfiguration",
     "characterencoding",
     "charset",
     "checkconnliveness",
+    "clientfoundrows",
     "collation",
+    "columnswithalias",
+    "connectionattributes",
+    "connectioncollation",
     "connectionlimit",
-    "connecttimeout",
     "connectiontimeout",
+    "connectiontimezone",
+    "connecttimeout",
     "connecttimeoutms",
+    "datestrings",
+    "decimalnumbers",
+    "elidesetautocommits",
+    "enablekeepalive",
     "encoding",
+    "engine",
     "failoverreadonly",
     "interpolateparams",
+    "keepaliveinitialdelay",
     "loc",
     "local",
+    "localinfile",
+    "maintaintimestats",
     "maxallowedpacket",
     "maxconnections",
     "maxidle",
+    "maxreconnects",
+    "multiplestatements",
     "multistatements",
+    "namedplaceholders",
     "parsetime",
     "pgbouncer",
     "pool",
@@ -64,22 +83,36 @@ const IGNORED: &[&str] = &[
     "poolrecycle",
     "poolsize",
     "pooltimeout",
+    "prefix",
     "preparedstatements",
+    "prepstmtcachesize",
+    "prepstmtcachesqllimit",
+    "queuelimit",
     "readtimeout",
     "reconnect",
+    "rejectreadonly",
     "rewritebatchedstatements",
     "schema",
     "servertimezone",
+    "serverversion",
     "sockettimeout",
     "statementcachecapacity",
     "statementcachesize",
+    "strict",
+    "supportbignumbers",
+    "tcpkeepalive",
     "timeout",
+    "timetruncate",
     "timezone",
+    "tinyint1isbit",
     "useaffectedrows",
+    "usecursorfetch",
     "usejdbccomplianttimezoneshift",
     "uselegacydatetimecode",
+    "uselocalsessionstate",
     "useserverprepstmts",
     "useunicode",
+    "waitforconnections",
     "waittimeout",
     "writetimeout",
     "zerodatetimebehavior",
@@ -151,9 +184,12 @@ impl DatabaseUrl {
         let encryption = &mut self.encryption;
         let (place, value): (&mut Option<String>, Cow<'_, str>) = match plain.as_str() {
             "sslmode" => (&mut encryption.mode, mode_of_other_clients(value).into()),
-            "usessl" | "requiressl" | "ssl" => match on_off("required") {
-                Some(mode) => (&mut encryption.mode, mode.into()),
-                None => return unsupported(),
+            "usessl" | "requiressl" | "ssl" => match (value.replace(' ', "").as_str(), on_off("required")) {
+                // Of Node's clients.
+                (r#"{"rejectUnauthorized":true}"#, _) => (&mut encryption.mode, "verify-identity".into()),
+                (r#"{"rejectUnauthorized":false}"#, _) => (&mut encryption.mode, "required".into()),
+                (_, Some(mode)) => (&mut encryption.mode, mode.into()),
+                (_, None) => return unsupported(),
             },
             // Of Go's client.
             "tls" => match (value, on_off("verify-identity")) {
@@ -253,6 +289,8 @@ mod tests {
             ("?useSSL=false&serverTimezone=UTC", "disabled"),
             ("?useSSL=true", "required"),
             ("?ssl=1", "required"),
+            ("?ssl=%7B%22rejectUnauthorized%22:true%7D", "verify-identity"),
+            ("?ssl={\"rejectUnauthorized\": false}", "required"),
             ("?tls=skip-verify", "required"),
             ("?tls=true", "verify-identity"),
             ("?sslaccept=strict", "verify-identity"),
@@ -280,7 +318,21 @@ mod tests {
         let query = "?reconnect=true&charset=utf8mb4&parseTime=true&pool_timeout=5&connection_limit=1";
         let ignored = with(query).unwrap().ignored;
         assert_eq!(ignored, ["reconnect", "charset", "parseTime", "pool_timeout", "connection_limit"]);
-        assert!(IGNORED.is_sorted() || IGNORED.iter().all(|name| plain(name) == *name));
+        assert!(IGNORED.is_sorted() && IGNORED.iter().all(|name| plain(name) == *name));
+        for query in [
+            // Symfony; Laravel; Rails; Django; a pool of Java; Node.
+            "?serverVersion=8.0.32&charset=utf8mb4",
+            "?charset=utf8mb4&collation=utf8mb4_unicode_ci&prefix=&strict=true&engine=",
+            "?encoding=utf8mb4&pool=5&timeout=5000&reconnect=true",
+            "?charset=utf8mb4&local_infile=0&use_unicode=1",
+            "?cachePrepStmts=true&prepStmtCacheSize=250&prepStmtCacheSqlLimit=2048&useServerPrepStmts=true\
+             &useLocalSessionState=true&rewriteBatchedStatements=true&cacheResultSetMetadata=true\
+             &cacheServerConfiguration=true&elideSetAutoCommits=true&maintainTimeStats=false&tinyInt1isBit=false",
+            "?connectionLimit=10&waitForConnections=true&queueLimit=0&dateStrings=true&multipleStatements=false",
+        ] {
+            let url = with(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+            assert_eq!(url.ignored.len(), query.split('&').count(), "{query}");
+        }
         let error = with("?nonsense=1").unwrap_err();
         assert!(error.contains("nonsense"), "{error}");
         assert!(with("?socket=relative").unwrap_err().contains("socket"));

@@ -147,9 +147,11 @@ impl ConnectError {
                 format!("{address} does not speak the protocol of MySQL: check {}", settings.host)
             }
             Cause::Denied => format!("access denied ({reason}): check {}", account.denied_hint()),
+            // MySQL asks an unknown user for any plugin, so that it does not reveal which users exist.
             Cause::UnknownPlugin => format!(
-                "the account's authentication is not supported ({reason}): change it with ALTER USER … IDENTIFIED WITH \
-                 caching_sha2_password BY … (MySQL) or IDENTIFIED VIA mysql_native_password (MariaDB)"
+                "access denied ({reason}): check {}; an account that has this plugin must be changed with ALTER USER … \
+                 IDENTIFIED WITH caching_sha2_password BY … (MySQL) or IDENTIFIED VIA mysql_native_password (MariaDB)",
+                settings.user
             ),
             Cause::NoDatabase => {
                 format!("unknown database, or no privileges on it ({reason}): check {}", settings.database)
@@ -220,6 +222,10 @@ mod tests {
             (text_of(1040), &["max_connections", "max_user_connections"]),
             (text_of(3159), &["no encrypted connection", "MYSQL_SSL_MODE"]),
             (text(&mysql::Error::DriverError(refused)), &["refused", "db:3306", "MYSQL_HOST"]),
+            (
+                text(&mysql::Error::DriverError(DriverError::UnknownAuthPlugin("sha256_password".into()))),
+                &["access denied", "sha256_password", "MYSQL_USER", "ALTER USER"],
+            ),
             (text(&mysql::Error::DriverError(DriverError::ConnectTimeout)), &["db:3306", "MYSQL_HOST", "DB_TIMEOUT"]),
         ] {
             assert!(words.iter().all(|words_of| text.contains(words_of)), "{words:?} in {text}");

@@ -112,6 +112,9 @@ pub(super) fn words(error: &mysql::Error) -> String {
         mysql::Error::CodecError(error) => error.to_string(),
         mysql::Error::DriverError(DriverError::CouldNotConnect(Some((_, reason, _)))) => reason.clone(),
         mysql::Error::DriverError(DriverError::TlsNotSupported) => "the server offers none".to_owned(),
+        mysql::Error::DriverError(DriverError::UnknownAuthPlugin(plugin)) => {
+            format!("the server asks for the authentication plugin {plugin}, which is not supported")
+        }
         mysql::Error::DriverError(error) => error.to_string(),
         mysql::Error::TlsError(error) => error.to_string(),
         mysql::Error::UrlError(error) => error.to_string(),
