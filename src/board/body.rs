@@ -1,4 +1,4 @@
-//! The text that a request wants stored: from a form, JSON or plain text, read strictly. No I/O.
+//! Reads the text to store from the body of a request: a form, JSON or plain text. No I/O.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_is_not_utf_8_is_refused_and_not_mended() {
+    fn a_form_that_is_not_utf_8_is_refused_and_not_repaired() {
         for body in
             [&b"new_message=%ff"[..], b"new_message=%C0%AF", b"new_message=%ED%A0%80", b"new_message=\xff", b"%ff=1"]
         {

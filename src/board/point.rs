@@ -1,4 +1,4 @@
-//! Operations that can't be grouped: one message by its id, older pages, edits and deletions, one for each batch.
+//! Operations that can't be grouped, one in each batch: a message by its id, older pages, edits and deletions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl PointOp {
 }
 
 impl PointOps {
-    /// Operates for `pages`; failures are logged in `outages`.
+    /// Renders with `pages`, and logs failures in `outages`.
     pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> PointOps {
         PointOps { pages, outages }
     }

@@ -29,7 +29,7 @@ pub struct InsertJob {
     pub text: NewMessage,
     /// The key as the client sent it, if it sent one.
     pub chosen_key: Option<String>,
-    /// The key came with the form of a page, which Back shows once more with the same key.
+    /// The key came with the form of a page, which the Back button shows again with the same key.
     pub key_in_form: bool,
     /// The key of the row.
     pub key: IdempotencyKey,
@@ -78,7 +78,7 @@ struct SubmitJson<'a> {
 }
 
 impl InsertBatches {
-    /// Inserts for `pages`; failures are logged in `outages`.
+    /// Renders with `pages`, and logs failures in `outages`.
     pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> InsertBatches {
         InsertBatches { pages, outages }
     }
@@ -186,8 +186,8 @@ impl BatchProcessor for InsertBatches {
 
 /// Stores these jobs with one statement.
 fn insert(client: &mut Client, mut jobs: Vec<(PendingReply, InsertJob)>) -> InsertOutcome {
-    // By key: writers that meet take their locks in the same order. The sort is stable, so that the first of two with one
-    // key is the one that came first.
+    // By key, so that concurrent writers take their locks in the same order. The sort is stable: of two jobs with one key,
+    // the first to arrive stays the first.
     jobs.sort_by_key(|(_, submit)| submit.key);
     let groups: Vec<&[(PendingReply, InsertJob)]> = jobs.chunk_by(|a, b| a.1.key == b.1.key).collect();
     let rows: Vec<NewRow<'_>> = groups
@@ -248,7 +248,7 @@ fn text_with_key(outcome: &Outcome, first: &NewMessage) -> Option<String> {
     }
 }
 
-/// What becomes of a submit whose key has a message already. `first` is the text of the first submit with this key in the
+/// The outcome of a submit whose key has a message already. `first` is the text of the first submit with this key in the
 /// batch, if this one is another.
 fn outcome_of_later(outcome: &Outcome, first: Option<&NewMessage>, text: &NewMessage) -> Outcome {
     let owner = text_with_key(outcome, first.unwrap_or(text));
@@ -280,8 +280,8 @@ fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, pending: &Pendi
     }
 }
 
-/// The form once more, with the text. It keeps the key too, so that sending it again stores one message; a key that
-/// belongs to another message is replaced.
+/// The form again, with the text. It keeps the key too, so that sending it again stores one message; a key that belongs to
+/// another message is replaced.
 pub fn returned(pages: &Pages, text: &str, chosen_key: Option<&str>, problem: &Problem) -> Response {
     let fresh = idempotency_key::generate_text();
     let key = chosen_key.filter(|_| !matches!(problem, Problem::KeyReused | Problem::InvalidKey(_))).unwrap_or(&fresh);

@@ -161,7 +161,7 @@ impl Connection {
         Connection { conn, server, info, generation, opened_at, deadline, socket_timeout, counted }
     }
 
-    /// Stops counting this connection before it is closed: closing may block, and another one may be opened meanwhile.
+    /// Stops counting this connection before it is closed: closing may block, and another one may be opened during that time.
     pub(super) fn stop_counting(&mut self) {
         self.counted = None;
     }
@@ -190,7 +190,7 @@ impl Connection {
         Ok(&mut self.conn)
     }
 
-    /// A round trip with the statement that the metrics call `name`. `statement` must read the whole result.
+    /// A round trip with the statement that the metrics call `name`. `statement` must read the complete result.
     pub(super) fn query<T>(
         &mut self,
         name: &str,

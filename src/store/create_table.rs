@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_has_its_own_character_set_or_that_of_the_table_and_quoted_texts_say_nothing() {
+    fn a_column_has_its_own_character_set_or_that_of_the_table_and_quoted_texts_are_ignored() {
         let table = CreateTable::parse(MARIADB);
         assert_eq!(column(&table, "message").charset, "latin1");
         assert_eq!(column(&table, "odd").charset, "utf8mb4");

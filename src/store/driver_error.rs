@@ -28,7 +28,7 @@ pub(super) enum ErrorClass {
     Refused,
 }
 
-/// Codes of the server whose texts hold names and numbers of the schema, and never a value of a statement.
+/// Codes of the server with texts that hold names and numbers of the schema, and never a value of a statement.
 const QUOTES_NO_VALUE: &[u16] = &[
     1005, 1017, 1021, 1025, 1030, 1031, 1036, 1040, 1041, 1042, 1043, 1044, 1045, 1047, 1049, 1050, 1051, 1053, 1054,
     1060, 1061, 1068, 1071, 1072, 1075, 1091, 1114, 1115, 1129, 1130, 1142, 1143, 1146, 1148, 1153, 1180, 1193, 1203,
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_error_says_nothing_of_the_outcome() {
+    fn every_other_error_leaves_the_outcome_unknown() {
         let io = |kind: io::ErrorKind| mysql::Error::IoError(kind.into());
         assert_eq!(ErrorClass::new(&io(io::ErrorKind::WouldBlock)), ErrorClass::TimedOut);
         assert_eq!(ErrorClass::new(&io(io::ErrorKind::TimedOut)), ErrorClass::TimedOut);

@@ -1,4 +1,4 @@
-//! What can go wrong with the database, as far as callers must tell it apart, and in words.
+//! What can go wrong with the database, as far as callers must distinguish it, and in words.
 //!
 //! The texts name settings, because the operator who reads them can change those. They never quote a message.
 

@@ -71,7 +71,7 @@ struct Inserted {
     ids: HashMap<IdempotencyKey, u64>,
     /// How many rows it made.
     count: u64,
-    /// Rows that it made and whose ids are not known have this one or a larger one.
+    /// The rows that it made and whose ids are unknown have this id or a larger one.
     first: Option<u64>,
     /// Every row is either new or a duplicate.
     is_complete: bool,
@@ -147,7 +147,7 @@ impl Batch<'_> {
             let id = inserted.ids.get(&row.key).copied();
             let Some(message) = stored.remove(&row.key) else {
                 outcomes.push(match id {
-                    // It may have been deleted since; it was stored all the same.
+                    // It was stored, and may have been deleted since.
                     Some(id) => Outcome::Stored { id, message: None },
                     None => Outcome::Failed(Error::Refused("the row is missing after the insert".to_owned())),
                 });

@@ -52,7 +52,7 @@ impl Client {
 
     /// Deletes the message with this id. False when there was none.
     pub fn remove(&mut self, id: u64) -> Result<bool, Error> {
-        // An attempt whose answer was lost may have deleted it.
+        // An attempt whose reply was lost may have deleted it.
         self.run(|connection, outcome_unknown| {
             connection.execute(REMOVE, (id,)).map(|affected| affected > 0 || outcome_unknown)
         })
@@ -88,7 +88,7 @@ pub(super) fn number(value: Option<Value>) -> u64 {
 
 fn text(value: Option<Value>) -> String {
     match value {
-        // Taken over as it is; it was checked by the database, whose column has a character set.
+        // Used without a copy. The database has checked it, because the column has a character set.
         Some(Value::Bytes(bytes)) => {
             String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
         }

@@ -35,7 +35,7 @@ pub(super) fn migrate(database: &Database, take_over: bool, report: impl Fn(&'st
         let Err(error) = run(&mut connection, &state.statements()) else { continue };
         let code = if let mysql::Error::MySqlError(error) = &error { error.code } else { 0 };
         let obstacle = match &state {
-            // Foreign keys of other tables keep the type of the ids; the table can be used all the same.
+            // Foreign keys of other tables keep the type of the ids; the table can still be used.
             SchemaState::Needs(Step::WidenId { .. }) if matches!(code, 1025 | 1832 | 1833 | 1834 | 3780) => {
                 warn!("the ids stay narrow: {}; drop the foreign key, restart, and add it again", words(&error));
                 return Ok(());

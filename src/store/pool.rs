@@ -52,7 +52,7 @@ impl Pool {
         Pool { size, state: Mutex::new(state), returned: Condvar::new() }
     }
 
-    /// Takes a slot, if one is free. When abandoned statements have taken every slot, the caller gets one all the same: its
+    /// Takes a slot, if one is free. When abandoned statements have taken every slot, the caller still gets one: its
     /// requests must fail now, or another server must be found.
     pub(super) fn take_slot(&self, generation: u64) -> bool {
         let mut state = self.lock();

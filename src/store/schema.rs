@@ -174,7 +174,7 @@ impl CreateTable {
             return None;
         }
         let names: Vec<&str> = foreign.iter().map(|column| column.name.as_str()).collect();
-        Some(format!("it has other columns ({}); set TAKE_OVER=on to use it all the same", names.join(", ")))
+        Some(format!("it has other columns ({}); set TAKE_OVER=on to use it nevertheless", names.join(", ")))
     }
 
     fn next_step(&self) -> Option<Step> {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_another_kind_is_refused_with_the_statement_that_would_mend_it() {
+    fn a_table_of_another_kind_is_refused_with_the_statement_that_changes_it() {
         for (part, other, words) in [
             ("`id` int(11)", "`uuid` char(36)", "RENAME TABLE"),
             ("`id` int(11)", "`id` char(36)", "char(36)"),

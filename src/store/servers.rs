@@ -204,7 +204,7 @@ impl Servers {
     fn open(&self, address: &Address, share: Duration, session: Option<SessionLimits>) -> Result<Opened, ConnectError> {
         let text = address.to_string();
         if address.open.load(Ordering::Relaxed) >= self.max_connections {
-            let text = format!("all connections to {text} wait for statements that were given up (DB_CONNECTIONS)");
+            let text = format!("all connections to {text} wait for abandoned statements (DB_CONNECTIONS)");
             return Err(ConnectError::new(Cause::Saturated, text));
         }
         let counted = OpenConnection::count(&address.open);

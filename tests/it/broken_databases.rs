@@ -1,4 +1,4 @@
-//! Databases that are unusual, broken or hostile: what is stored, what is refused, and what the operator reads.
+//! Unusual, broken or hostile databases: what is stored, what is refused, and what the log reports.
 
 use mysql::prelude::Queryable;
 
@@ -151,7 +151,7 @@ fn an_outage_is_a_few_lines_of_the_log_however_many_requests_fail() {
 }
 
 #[test]
-fn a_table_without_ids_left_says_so_and_reads_go_on() {
+fn a_table_without_ids_left_is_reported_and_reads_continue() {
     let board = Board::start();
     board.submit("before");
     board.schema.run("ALTER TABLE messages AUTO_INCREMENT = 18446744073709551615");
@@ -219,7 +219,7 @@ fn a_text_that_the_column_cannot_hold_is_removed_and_the_cause_is_logged() {
 }
 
 #[test]
-fn whatever_makes_writes_unsafe_pauses_them_with_its_reason_and_reads_go_on() {
+fn each_cause_of_unsafe_writes_pauses_them_with_its_reason_and_reads_continue() {
     let changes = [
         ("ALTER TABLE messages DROP KEY submit_key", "ALTER TABLE messages ADD UNIQUE KEY submit_key (submit_key)"),
         ("ALTER TABLE messages ENGINE = MyISAM", "ALTER TABLE messages ENGINE = InnoDB"),
@@ -356,7 +356,7 @@ fn one_connection_serves_every_route() {
 }
 
 #[test]
-fn a_server_that_grants_fewer_connections_is_used_with_those_and_that_is_said_once() {
+fn a_server_that_grants_fewer_connections_is_used_with_those_and_that_is_logged_once() {
     let schema = Database::shared().schema();
     let user = plain_user(&schema, "ALL PRIVILEGES");
     schema.run(&format!("ALTER USER {user}@'127.0.0.1' WITH MAX_USER_CONNECTIONS 2"));

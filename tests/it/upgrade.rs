@@ -283,7 +283,7 @@ fn definition(schema: &Schema) -> String {
     schema.rows::<mysql::Row>("SHOW CREATE TABLE messages")[0].get(1).unwrap()
 }
 
-/// What `twotier check` prints, and whether it is satisfied.
+/// What `twotier check` prints, and whether it finds nothing wrong.
 fn check(schema: &Schema, settings: &[(&str, &str)]) -> (String, bool) {
     let variables = reach(schema);
     let mut variables: Vec<(&str, &str)> = variables.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -317,7 +317,7 @@ fn assert_taken_over(schema: &Schema, settings: &[(&str, &str)], time: Option<&s
     assert!(report.contains("current") || table.contains("FOREIGN KEY"), "{table}: {report}");
 }
 
-/// Starts the service, which must refuse the table and leave it alone, until what it says is done.
+/// Starts the service, which must refuse the table and leave it as it is, until the statements that it names were run.
 fn assert_refused(schema: &Schema, words: &str, table: &str) {
     let mut settings = vec![("DB_WAIT", "200ms")];
     let before = definition(schema);
@@ -374,7 +374,7 @@ fn each_kind_of_table_is_taken_over_or_refused_with_the_statement_that_changes_i
     });
 }
 
-/// The table as that app makes it, in this character set, with these rows.
+/// The Flask app's table in this character set, with this number of rows.
 fn flask_table(charset: &str, rows: u32) -> Schema {
     let schema = Database::shared().schema();
     schema.run(&format!(
@@ -387,7 +387,7 @@ fn flask_table(charset: &str, rows: u32) -> Schema {
     schema
 }
 
-/// What that app does for a form, and what it reads for its page.
+/// What the Flask app does for a form, and what it reads for its page.
 fn as_flask_does(schema: &Schema, text: Option<&str>) -> Vec<Option<String>> {
     let mut connection = schema.connect();
     connection.exec_drop("INSERT INTO messages (message) VALUES (?)", (text,)).expect("the app can still insert");
@@ -395,7 +395,7 @@ fn as_flask_does(schema: &Schema, text: Option<&str>) -> Vec<Option<String>> {
 }
 
 #[test]
-fn the_flask_apps_table_is_upgraded_by_two_replicas_at_once_and_nothing_is_lost() {
+fn the_flask_apps_table_is_upgraded_by_two_replicas_at_the_same_time_and_nothing_is_lost() {
     for charset in ["latin1", "utf8mb3", "utf8mb4"] {
         let schema = flask_table(charset, 20_000);
         let before: Vec<(u64, Option<String>)> = schema.rows("SELECT id, message FROM messages ORDER BY id");
