@@ -18,7 +18,7 @@ use crate::http::{Limits, Server, listener};
 use crate::lifecycle::Lifecycle;
 use crate::outage_log::Outages;
 use crate::store::supervisor::Supervisor;
-use crate::store::{Database, Servers, Timeouts};
+use crate::store::{Database, Servers};
 
 /// What the main thread waits for.
 enum Event {
@@ -50,9 +50,8 @@ pub fn run(config: Config) -> Result<(), String> {
     let address = listener.local_addr().map_err(|e| format!("the listener has no address: {e}"))?;
     info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
 
-    let timeouts = Timeouts { connect: config.db_timeout, statement: config.db_timeout };
     let servers = Arc::new(Servers::new(config.hosts, config.account, config.db_connections));
-    let database = Database::new(servers, timeouts, config.db_connections);
+    let database = Database::new(servers, config.db_timeout, config.db_connections);
     let (lifecycle, outages) = (Arc::new(Lifecycle::default()), Arc::new(Outages::default()));
     let (events, received) = mpsc::channel();
     pass_on(signals, events.clone()).map_err(no_signals)?;

@@ -157,7 +157,7 @@ impl Board {
             queue_bytes: settings.queue_bytes,
             batch_jobs,
             batch_bytes: BATCH_BYTES,
-            max_queue_wait: database.timeouts().max_queue_wait(),
+            max_queue_wait: database.max_queue_wait(),
             leaders,
         };
         METRICS.rate_limit.set(settings.rate_limit.map_or(0, |limit| limit.get().into()));

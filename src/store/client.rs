@@ -21,19 +21,12 @@ use super::session::SessionLimits;
 use crate::metrics::METRICS;
 use crate::retry::jitter;
 
-/// How long the database may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// For a connect, over all servers and addresses together.
-    pub connect: Duration,
-    /// For a statement, with the connect that it may need.
-    pub statement: Duration,
-}
-
 /// The database: its servers, and the connections to them.
 pub struct Database {
     servers: Arc<Servers>,
-    timeouts: Timeouts,
+    /// DB_TIMEOUT: for a connect, over all servers and addresses together, and for a statement, with the connect that it may
+    /// need.
+    timeout: Duration,
     pool: Pool,
     /// Rows are read back after each insert, because the database may change a text.
     read_back: AtomicBool,
@@ -59,33 +52,15 @@ const REPLY_ALLOWANCE: Duration = Duration::from_millis(100);
 /// Attempts at a statement that met a lock or a server that takes no writes.
 const MAX_ATTEMPTS: u32 = 6;
 
-impl Timeouts {
-    /// How long a request may wait in a queue; the rest of the statement's time and the allowance is for the statement.
-    pub fn max_queue_wait(&self) -> Duration {
-        (self.statement / 2).max(QUEUE_ALLOWANCE)
-    }
-
-    /// Seconds that a statement may wait for a lock. It is less than the shortest time of a statement, because an abandoned
-    /// statement goes on waiting, and keeps its locks.
-    fn lock_wait(&self) -> u64 {
-        let shortest = self.statement.min((self.statement + QUEUE_ALLOWANCE).saturating_sub(self.max_queue_wait()));
-        (shortest.as_secs_f64().ceil() as u64).saturating_sub(1).max(1)
-    }
-
-    fn session_limits(&self) -> SessionLimits {
-        SessionLimits { lock_wait: self.lock_wait(), statement: self.statement }
-    }
-}
-
 impl Database {
-    /// A database on `servers` with up to `connections` connections, none of them open yet.
-    pub fn new(servers: Arc<Servers>, timeouts: Timeouts, connections: usize) -> Arc<Database> {
+    /// A database on `servers` with up to `connections` connections, none of them open yet. `timeout` is DB_TIMEOUT.
+    pub fn new(servers: Arc<Servers>, timeout: Duration, connections: usize) -> Arc<Database> {
         let labels = Error::LABELS.into_iter().chain(Cause::labels());
         labels.for_each(|label| drop(METRICS.database_errors.with_label_values(&[label])));
         Cause::labels().for_each(|label| drop(METRICS.database_connects.with_label_values(&[label])));
         Arc::new(Database {
             servers,
-            timeouts,
+            timeout,
             pool: Pool::new(connections),
             read_back: false.into(),
             failed: Mutex::default(),
@@ -98,9 +73,9 @@ impl Database {
         &self.servers
     }
 
-    /// The time-outs of a statement and a connect.
-    pub fn timeouts(&self) -> Timeouts {
-        self.timeouts
+    /// How long a request may wait in a queue; the rest of the time-out and the allowance is for its statement.
+    pub fn max_queue_wait(&self) -> Duration {
+        max_queue_wait(self.timeout)
     }
 
     /// A client, if a slot is free.
@@ -113,14 +88,17 @@ impl Database {
         self.pool.has_free_slot(self.servers.generation())
     }
 
-    /// A client as soon as a slot is free, within `limit`.
-    pub fn client_within(self: &Arc<Database>, limit: Duration) -> Option<Client> {
-        self.pool.wait_for_slot(self.servers.generation(), limit).then(|| Client::new(self))
+    /// A client as soon as a slot is free, within the time-out of a statement.
+    pub fn client(self: &Arc<Database>) -> Result<Client, Error> {
+        if self.pool.wait_for_slot(self.servers.generation(), self.timeout) {
+            return Ok(Client::new(self));
+        }
+        Err(Error::Busy("no connection of DB_CONNECTIONS became free".to_owned()))
     }
 
     /// A connection without limits for statements that may take as long as they need.
     pub(super) fn connect_unlimited(&self) -> Result<Connection, Error> {
-        self.servers.connect(self.timeouts.connect, None).map_err(Error::NoConnection)
+        self.servers.connect(self.timeout, None).map_err(Error::NoConnection)
     }
 
     /// Waits until a client finds the database unavailable, for `limit` at most.
@@ -155,7 +133,7 @@ impl Database {
     /// How long the server may go on with an abandoned statement.
     fn abandoned_limit(&self) -> Duration {
         // Its own limit counts from the start of the statement, and lock waits are shorter.
-        self.timeouts.statement + QUEUE_ALLOWANCE
+        self.timeout + QUEUE_ALLOWANCE
     }
 }
 
@@ -167,7 +145,7 @@ impl Client {
     /// Starts the deadline for one batch. All statements until the next call share the time of one statement, reduced by the
     /// time above the allowance that the first request has `waited`.
     pub fn start_deadline(&mut self, waited: Duration) {
-        let statement = self.database.timeouts.statement;
+        let statement = self.database.timeout;
         let time = statement.min((statement + QUEUE_ALLOWANCE).saturating_sub(waited + REPLY_ALLOWANCE));
         self.deadline = Some(Instant::now() + time);
     }
@@ -204,7 +182,7 @@ impl Client {
         &mut self,
         statements: &mut impl FnMut(&mut Connection, bool) -> Result<T, mysql::Error>,
     ) -> Result<T, Error> {
-        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + self.database.timeouts.statement);
+        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + self.database.timeout);
         let (mut attempt, mut outcome_unknown, mut lost_at) = (0, false, None);
         loop {
             attempt += 1;
@@ -243,14 +221,15 @@ impl Client {
     /// The open connection, if it still leads to the right server, or another one. After a lost connection it must be younger
     /// than `lost_at`: another leader may have returned a dead one to the pool since.
     fn connection(&mut self, deadline: Instant, lost_at: Option<Instant>) -> Result<Connection, Error> {
-        let Database { servers, pool, timeouts, .. } = &*self.database;
+        let Database { servers, pool, timeout, .. } = &*self.database;
         let generation = servers.generation();
         let kept = self.connection.take().filter(|kept| kept.generation == generation);
         let mut connection = match kept.or_else(|| pool.take_idle(generation, lost_at)) {
             Some(connection) => connection,
             None => {
-                let limit = deadline.saturating_duration_since(Instant::now()).min(timeouts.connect);
-                match servers.connect(limit, Some(timeouts.session_limits())) {
+                let limit = deadline.saturating_duration_since(Instant::now()).min(*timeout);
+                let limits = SessionLimits { lock_wait: lock_wait(*timeout), statement: *timeout };
+                match servers.connect(limit, Some(limits)) {
                     Err(error) if error.cause == Cause::TooManyConnections => {
                         let left = deadline.saturating_duration_since(Instant::now());
                         pool.share_connections(&error, servers.open_connections(), generation, left)
@@ -288,7 +267,7 @@ impl Client {
     fn least_time(&self, class: ErrorClass) -> Duration {
         // The next attempt may wait for the lock as long again, and goes on waiting when it is abandoned.
         let waits_again = class == ErrorClass::LockWait;
-        if waits_again { Duration::from_secs(self.database.timeouts.lock_wait()) } else { Duration::ZERO }
+        if waits_again { Duration::from_secs(lock_wait(self.database.timeout)) } else { Duration::ZERO }
     }
 }
 
@@ -299,6 +278,17 @@ impl Drop for Client {
         }
         self.database.pool.return_slot();
     }
+}
+
+fn max_queue_wait(timeout: Duration) -> Duration {
+    (timeout / 2).max(QUEUE_ALLOWANCE)
+}
+
+/// Seconds that a statement may wait for a lock. It is less than the shortest time of a statement, because an abandoned
+/// statement goes on waiting, and keeps its locks.
+fn lock_wait(timeout: Duration) -> u64 {
+    let shortest = timeout.min((timeout + QUEUE_ALLOWANCE).saturating_sub(max_queue_wait(timeout)));
+    (shortest.as_secs_f64().ceil() as u64).saturating_sub(1).max(1)
 }
 
 /// How long to wait before a statement is repeated; `None` when it must not be. A time-out is never repeated, a lost
@@ -319,9 +309,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_given_up_before_the_statement_is() {
-        let wait = |ms: u64| {
-            Timeouts { connect: Duration::ZERO, statement: Duration::from_millis(ms) }.session_limits().lock_wait
-        };
+        let wait = |ms| lock_wait(Duration::from_millis(ms));
         assert_eq!(wait(5000), 3);
         assert_eq!(wait(10_000), 5);
         assert_eq!(wait(2500), 2);

@@ -30,7 +30,7 @@ pub mod session;
 pub mod supervisor;
 
 pub use account::{Account, ClientCertificate, Encryption, SettingNames};
-pub use client::{Client, Database, Timeouts};
+pub use client::{Client, Database};
 pub use connect_error::ConnectError;
 pub use error::Error;
 pub use insert::{NewRow, Outcome};

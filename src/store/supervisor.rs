@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use super::client::Database;
+use super::client::{Client, Database};
 use super::error::{Error, WriteBlock};
 use super::migration;
 use super::schema::{SchemaState, Table};
@@ -164,12 +164,8 @@ impl Supervisor {
         }
     }
 
-    fn client(&self) -> Result<super::Client, Error> {
-        let limit = self.database.timeouts().statement;
-        let mut client = self
-            .database
-            .client_within(limit)
-            .ok_or_else(|| Error::Busy("no connection of DB_CONNECTIONS became free".to_owned()))?;
+    fn client(&self) -> Result<Client, Error> {
+        let mut client = self.database.client()?;
         client.start_deadline(Duration::ZERO);
         Ok(client)
     }
