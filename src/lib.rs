@@ -21,19 +21,19 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`message`] | what a message is, and which text may become one |
+//! | [`message`] | what a message is, which text may become one, and how its times are written |
 //! | [`idempotency_key`] | what makes a repeated post the same post |
 //! | [`metrics`] | all metrics, in one table |
 //! | [`logging`] | log lines to stderr, without blocking |
 //! | [`outage_log`] | the log of an outage: its beginning, a count, its end |
 //! | [`retry`] | delays between attempts |
 //! | [`lifecycle`] | whether the service is starting, serving or stopping |
-//! | [`batch_queue`] | group commit: a queue, and the thread that runs a batch |
+//! | [`batch_queue`] | group commit: a queue, and the thread that runs a batch; the board sets the sizes |
 //! | [`http`] | sockets, limits, parsing and writing |
-//! | [`store`] | SQL, and what an error of the database means |
+//! | [`store`] | SQL, the takeover of a table, the checks of the database, and what its errors mean |
 //! | [`page`] | HTML |
 //! | [`board`] | what each request means |
-//! | [`config`] | settings from the environment |
+//! | [`config`] | settings from the environment, and their defaults |
 //! | [`check`] | `twotier check` and `twotier healthcheck` |
 //! | [`app`] | start and stop |
 //!

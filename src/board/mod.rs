@@ -3,9 +3,10 @@
 //! In come complete requests, each with its responder. Out go responses, either immediately or after a batch.
 //! - Understanding a request: `route`, `input`, `body` with `multipart` and `parameters`, `forwarded`.
 //! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
-//! - Serving it: `latest`, `submit` and `point` are the work of the three queues.
-//! - Answering it: `responses` and `problem` form the response, `status` answers for the service itself, and
-//!   `pending_reply` and `delayed_replies` carry a response back.
+//! - Serving it: `latest`, `submit` and `point` are the work of the three queues. Their batch sizes and leaders are set
+//!   in this file.
+//! - Answering it: `responses` forms JSON and pages, `problem` has the status and the words of each error, `status`
+//!   answers for the service itself, and `pending_reply` and `delayed_replies` carry a response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 

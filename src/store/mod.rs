@@ -1,11 +1,11 @@
 //! The database: the only folder that knows SQL and the `mysql` crate.
 //!
-//! In come texts, keys and ids; out go messages and what became of each text.
+//! In come texts, keys and ids; out go messages, and the outcome of each text.
 //! - Reaching the database: [`account`] holds the login, [`servers`] chooses a server, [`connection`] logs in, [`session`]
 //!   sets the session up, and `pool` shares the connections.
 //! - Statements: a [`client`] repeats what may be repeated; [`messages`] and [`insert`] hold the statements of requests.
-//! - The table: `create_table` reads its definition, [`schema`] compares it, and [`migration`] changes it in the
-//!   order of `migration_step`.
+//! - The table: `create_table` reads its definition, [`schema`] decides what to do with it, and [`migration`] creates it or
+//!   takes over another program's, by the steps of `migration_step`.
 //! - Watching: the [`supervisor`] starts up and then checks, with the statements of `health`.
 //! - Failures: [`error`] and [`connect_error`] describe them, and `driver_error` what an error of the crate means.
 //!
