@@ -457,6 +457,19 @@ fn a_long_latin1_text_loses_nothing_when_it_grows() {
 }
 
 #[test]
+fn a_limit_of_the_server_on_statements_does_not_stop_a_takeover() {
+    let database = Database::private();
+    let schema = database.schema();
+    schema.run("CREATE TABLE messages (id INT AUTO_INCREMENT PRIMARY KEY, message TEXT) DEFAULT CHARSET latin1");
+    schema.run("INSERT INTO messages (message) SELECT REPEAT('x', 1000) FROM seq_1_to_20000");
+    schema.run("SET GLOBAL max_statement_time = 0.02");
+    let service = Service::start(&schema, &[("DB_WAIT", "15s")]);
+    service.wait_until_ready();
+    assert!(!service.log().contains("not available"), "it was done at the first attempt:\n{}", service.log());
+    assert_eq!(service.get("/messages?after=0&limit=1").messages(), ["x".repeat(1000)]);
+}
+
+#[test]
 fn no_ddl_runs_when_the_shape_is_right() {
     let database = Database::private();
     let schema = database.schema();
