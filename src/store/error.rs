@@ -112,8 +112,8 @@ impl Error {
             (ErrorClass::LostCluster, _) => Error::NotWritable(WriteBlock::LostCluster),
             (ErrorClass::Refused, mysql::Error::MySqlError(server)) => match server.code {
                 1044 | 1142 | 1143 | 1227 | 1370 => Error::Forbidden(words),
-                // The disk or the tablespace is full.
-                1021 | 1114 => Error::Busy(words),
+                // The disk or the tablespace is full, or the account has used up its statements of this hour.
+                1021 | 1114 | 1226 => Error::Busy(words),
                 _ => Error::Refused(words),
             },
             (ErrorClass::Refused, _) => Error::Refused(words),

@@ -377,3 +377,27 @@ fn a_server_that_grants_fewer_connections_is_used_with_those_and_that_is_logged_
     assert!(service.log().contains("max_user_connections"), "{}", service.log());
     schema.run(&format!("DROP USER {user}@'127.0.0.1'"));
 }
+
+#[test]
+fn an_account_with_its_hourly_limit_used_up_is_busy_and_the_log_names_the_limit() {
+    // Two of the limits that small plans have; the others end a login.
+    for (limit, resource) in
+        [("MAX_QUERIES_PER_HOUR 60", "max_queries_per_hour"), ("MAX_UPDATES_PER_HOUR 3", "max_updates_per_hour")]
+    {
+        let schema = Database::shared().schema();
+        Service::start(&schema, &[]).wait_until_ready();
+        let user = plain_user(&schema, "ALL PRIVILEGES");
+        schema.run(&format!("ALTER USER {user}@'127.0.0.1' WITH {limit}"));
+        let service = start_as(&schema, &user, &[]);
+        let mut answer = service.submit("x", &[]);
+        for _ in 0..100 {
+            if answer.status != 200 {
+                break;
+            }
+            answer = service.submit("x", &[]);
+        }
+        assert_eq!((answer.status, answer.code().as_str()), (503, "database_unavailable"), "{limit}");
+        eventually("the limit is named", || service.log().contains(resource));
+        schema.run(&format!("DROP USER {user}@'127.0.0.1'"));
+    }
+}
