@@ -155,7 +155,7 @@ impl CreateTable {
     /// Whether a key prevents a message that another one equals, or a text that is longer than a key can be.
     fn is_obstacle(&self, key: &Key) -> bool {
         let is_distinct = |name: &String| {
-            ["id", "submit_key"].contains(&name.as_str()) || self.column(name).is_some_and(Column::is_null_by_default)
+            ["id", "submit_key"].contains(&name.as_str()) || self.column(name).is_some_and(Column::may_be_distinct)
         };
         if key.is_unique && !key.columns.iter().any(is_distinct) {
             return true;
@@ -232,12 +232,12 @@ impl Column {
         self.attributes.contains("utc_timestamp")
     }
 
-    /// Whether it is another program's, and empty in the rows of this service.
-    fn is_null_by_default(&self) -> bool {
-        let has_value = ["not null", "generated", " as ("].iter().any(|word| self.attributes.contains(word));
-        !is_own(&self.name)
-            && !has_value
-            && (!self.attributes.contains("default") || self.attributes.contains("default null"))
+    /// Whether it is another program's, and may differ in each row that does not name it.
+    fn may_be_distinct(&self) -> bool {
+        let is_computed = ["generated", " as ("].iter().any(|word| self.attributes.contains(word));
+        let default = self.attributes.split_once("default ").map_or("", |(_, default)| default);
+        let is_constant = default.starts_with(|c: char| c == '\'' || c == '-' || c.is_ascii_digit());
+        !is_own(&self.name) && !is_computed && !is_constant && !default.starts_with("current_timestamp")
     }
 
     /// Whether an INSERT that does not name it fails.

@@ -136,6 +136,7 @@ pub const KINDS: &[Kind] = &[
             "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, author VARCHAR(20) NOT NULL DEFAULT 'x')",
             "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, slug VARCHAR(20) NULL UNIQUE, seen INT DEFAULT 0)",
             "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, size INT AS (CHAR_LENGTH(message)) STORED)",
+            "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, public_id CHAR(36) NOT NULL DEFAULT (UUID()) UNIQUE)",
         ],
         settings: &[("TAKE_OVER", "on")],
         result: Found::TakenOver { time: None },
@@ -229,6 +230,8 @@ pub const KINDS: &[Kind] = &[
             "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, UNIQUE same (message(100)))",
             "(id INT AUTO_INCREMENT PRIMARY KEY, message VARCHAR(100), KEY (message))",
             "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, author VARCHAR(20) DEFAULT 'x' UNIQUE)",
+            "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, rank INT NOT NULL DEFAULT 0, UNIQUE (rank))",
+            "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, hash CHAR(32) AS (MD5(message)) STORED UNIQUE)",
         ],
     ),
     refused(
