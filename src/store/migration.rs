@@ -54,7 +54,8 @@ pub(super) fn migrate(database: &Database, take_over: bool, report: impl Fn(&'st
 /// clock went forward. `needed` means that the column takes no NULL.
 fn invalid_times(needed: bool) -> String {
     let statement = if needed {
-        "ALTER TABLE messages MODIFY created_at DATETIME(6) NULL"
+        // The default mode of MySQL refuses to rewrite incomplete dates.
+        "SET sql_mode = ''; ALTER TABLE messages MODIFY created_at DATETIME(6) NULL"
     } else {
         "UPDATE messages SET created_at = NULL WHERE NOT (FROM_UNIXTIME(UNIX_TIMESTAMP(created_at)) <=> created_at)"
     };

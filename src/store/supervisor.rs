@@ -119,8 +119,9 @@ impl Supervisor {
                 info!("{step}");
                 self.lifecycle.set_waiting_for(Reason { text: step, label: "migrating" });
             })?;
+            client = self.client()?;
         }
-        if self.client()?.has_triggers()? {
+        if client.has_triggers()? {
             self.database.read_back_from_now("the table has triggers, which may change a text");
         }
         let database = self.database.servers().database();

@@ -356,6 +356,21 @@ fn one_connection_serves_every_route() {
 }
 
 #[test]
+fn a_start_needs_no_more_than_one_connection_whether_the_table_exists_or_not() {
+    let schema = Database::shared().schema();
+    let user = plain_user(&schema, "ALL PRIVILEGES");
+    schema.run(&format!("ALTER USER {user}@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1"));
+    for settings in [&[][..], &[("DB_CONNECTIONS", "1")], &[]] {
+        let service = start_as(&schema, &user, settings);
+        assert_eq!(service.submit("x", &[]).status, 200, "{settings:?}");
+        drop(service);
+        let sessions = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{user}'");
+        eventually("the connection is closed", || schema.rows::<u64>(&sessions) == [0]);
+    }
+    schema.run(&format!("DROP USER {user}@'127.0.0.1'"));
+}
+
+#[test]
 fn a_server_that_grants_fewer_connections_is_used_with_those_and_that_is_logged_once() {
     let schema = Database::shared().schema();
     let user = plain_user(&schema, "ALL PRIVILEGES");

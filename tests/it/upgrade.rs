@@ -241,7 +241,7 @@ pub const KINDS: &[Kind] = &[
             "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, created_at DATETIME); \
              INSERT INTO messages VALUES (7, 'old é', '2040-01-02 12:00:00')",
             "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, created_at DATETIME NOT NULL); \
-             INSERT INTO messages VALUES (7, 'old é', '1960-01-02 12:00:00')",
+             INSERT INTO messages VALUES (7, 'old é', '1960-00-02 12:00:00')",
             "(id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, created_at DATETIME); \
              INSERT INTO messages VALUES (7, 'old é', '2026-02-00 00:00:00')",
         ],
