@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::store::schema::{SchemaState, Table};
-use crate::store::{Client, Database, Error, Servers, Timeouts};
+use crate::store::{Client, Database, Error, Servers};
 
 /// How long the local server may take to connect, and for each part of its response.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -94,7 +94,6 @@ impl<W: Write> Report<'_, W> {
     }
 
     fn database(&mut self, config: &Config) -> Result<(), Stop> {
-        let timeouts = Timeouts { connect: config.db_timeout, statement: config.db_timeout };
         // One connection is enough, and the plan of the database may allow no more.
         let servers = Arc::new(Servers::new(config.hosts.clone(), config.account.clone(), 1));
         servers.resolve().map_err(|error| Stop::Finding(error.to_string()))?;
@@ -108,10 +107,8 @@ impl<W: Write> Report<'_, W> {
         self.say("encryption", config.account.encryption.describe())?;
         self.servers(&servers, config)?;
 
-        let database = Database::new(servers, timeouts, 1);
-        let mut client = database
-            .client_within(config.db_timeout)
-            .ok_or_else(|| Stop::Finding("no connection is free (DB_CONNECTIONS)".to_owned()))?;
+        let database = Database::new(servers, config.db_timeout, 1);
+        let mut client = database.client()?;
         let version = client.version()?;
         self.say("login", &format!("as {}, to the database {}", config.account.user, config.account.database))?;
         self.say("server", &version.text)?;
@@ -130,13 +127,13 @@ impl<W: Write> Report<'_, W> {
         if servers.addresses().len() < 2 {
             return Ok(());
         }
-        for probe in servers.probe_each(config.db_timeout) {
-            let words = match probe.result {
-                Ok(report) => match report.write_block {
-                    None => format!("{}: {}, takes writes", probe.server, report.version),
-                    Some(block) => format!("{}: {}, takes no writes: {block}", probe.server, report.version),
+        for (server, result) in servers.probe_each(config.db_timeout) {
+            let words = match result {
+                Ok(info) => match info.write_block {
+                    None => format!("{server}: {}, takes writes", info.version.text),
+                    Some(block) => format!("{server}: {}, takes no writes: {block}", info.version.text),
                 },
-                Err(error) => format!("{}: {error}", probe.server),
+                Err(error) => format!("{server}: {error}"),
             };
             self.say("host", &words)?;
         }

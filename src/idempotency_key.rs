@@ -35,8 +35,8 @@ impl IdempotencyKey {
         Some(IdempotencyKey(key))
     }
 
-    /// The key of another text that a form sent with this key: the same for the same text. It begins as this one does, so
-    /// that it stands near it in the index.
+    /// The key of another text that a form sent with this key; the same for the same text. It begins like this key, so that
+    /// both are near each other in the index.
     pub fn for_text(&self, text: &str) -> IdempotencyKey {
         const KEPT: usize = 6;
         let hash = Sha256::new().chain_update(self.0).chain_update(text).finalize();

@@ -21,19 +21,20 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`message`] | what a message is, and which text may become one |
+//! | [`message`] | what a message is, which text may become one, and how its times are written |
 //! | [`idempotency_key`] | what makes a repeated post the same post |
 //! | [`metrics`] | all metrics, in one table |
-//! | [`logging`] | log lines to stderr, without blocking |
+//! | [`line_queue`] | lines on their way to stderr and stdout, without blocking |
+//! | [`logging`] | the log: the form of its lines |
 //! | [`outage_log`] | the log of an outage: its beginning, a count, its end |
 //! | [`retry`] | delays between attempts |
 //! | [`lifecycle`] | whether the service is starting, serving or stopping |
-//! | [`batch_queue`] | group commit: a queue, and the thread that runs a batch |
+//! | [`batch_queue`] | group commit: a queue, and the thread that runs a batch; the board sets the sizes |
 //! | [`http`] | sockets, limits, parsing and writing |
-//! | [`store`] | SQL, and what an error of the database means |
+//! | [`store`] | SQL, the takeover of a table, the checks of the database, and what its errors mean |
 //! | [`page`] | HTML |
 //! | [`board`] | what each request means |
-//! | [`config`] | settings from the environment |
+//! | [`config`] | settings from the environment, and their defaults |
 //! | [`check`] | `twotier check` and `twotier healthcheck` |
 //! | [`app`] | start and stop |
 //!
@@ -48,6 +49,7 @@ pub mod config;
 pub mod http;
 pub mod idempotency_key;
 pub mod lifecycle;
+pub mod line_queue;
 pub mod logging;
 pub mod message;
 pub mod metrics;

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 /// The most characters that the setting for the longest message may allow.
 pub const MAX_MESSAGE_CHARS_MAX: usize = 5000;
 
-/// Characters that show nothing, beside white space: all that Unicode calls Default_Ignorable_Code_Point (DerivedCoreProperties,
+/// Characters that show nothing, in addition to white space: all that Unicode calls Default_Ignorable_Code_Point (DerivedCoreProperties,
 /// 16.0), and blanks, fillers and format controls that it does not. Inside a text many of them have a meaning, so they
 /// stay; a text of nothing else is empty.
 const INVISIBLE: &[RangeInclusive<char>] = &[
@@ -89,7 +89,7 @@ pub struct Timestamp {
 }
 
 impl NewMessage {
-    /// Makes a message of `raw`: `\r\n` becomes `\n`, surrounding white space goes, and what is left must be
+    /// Makes a message of `raw`: `\r\n` becomes `\n`, surrounding white space is removed, and the rest must be
     /// 1 to `max_chars` characters, without control characters other than newline and tab, and with something visible.
     pub fn parse(raw: &str, max_chars: usize) -> Result<NewMessage, InvalidMessage> {
         let text = match raw.contains('\r') {
@@ -144,8 +144,8 @@ impl Timestamp {
         text.push_str(std::str::from_utf8(&self.rfc3339(b' ')).unwrap_or_default());
     }
 
-    /// As RFC 3339, section 5.6, has it, in UTC and with microseconds: `2051-02-03T04:05:06.000078Z`. Digit by digit: a page
-    /// shows so many that the standard library's formatting would be a tenth of what it costs.
+    /// In the form of RFC 3339, section 5.6, in UTC and with microseconds: `2051-02-03T04:05:06.000078Z`. Written digit by
+    /// digit: with the standard library's formatting, the times would take a tenth of the time of a page.
     fn rfc3339(&self, between: u8) -> [u8; 27] {
         let mut text = *b"0000-00-00T00:00:00.000000Z";
         text[10] = between;

@@ -27,9 +27,9 @@ impl Iterator for Backoff {
     }
 }
 
-/// Between half of `delay` and all of it, so that those who failed together do not come back together.
+/// Between half of `delay` and all of it, so that clients that failed together do not retry together.
 pub fn jitter(delay: Duration) -> Duration {
-    // The standard library's own source of randomness for hash maps; nothing here has to be unpredictable.
+    // The standard library's own source of randomness for hash maps; nothing here must be unpredictable.
     let random = RandomState::new().hash_one(0u8) % 1024;
     delay / 2 + delay / 2 * random as u32 / 1024
 }

@@ -25,6 +25,8 @@ def opened(path):
     if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise Refused(f"{path} is UTF-16, as a redirection in PowerShell writes it: first run\n"
                       f"iconv -f UTF-16 -t UTF-8 {path} > dump.sql")
+    if magic == b"<?xml ":
+        raise Refused(f"{path} is XML: make the dump without --xml.")
     if magic[:2] == b"\x1f\x8b":
         return gzip.open(path)
     if magic[:3] == b"BZh":

@@ -15,14 +15,14 @@ use crate::logging::LogLimit;
 
 /// The secret of `ADMIN_TOKEN`.
 pub(super) struct AdminToken {
-    /// Hashes are compared, so that the time says nothing about where two tokens differ.
+    /// Hashes are compared, so that the time does not reveal where two tokens differ.
     hash: [u8; 32],
     /// When each client last sent a wrong token.
     failures: Mutex<RecentMap<Network, Instant>>,
     log: LogLimit,
 }
 
-/// How long the answer to a wrong token is held back, except for the first one in [`FORGET_AFTER`].
+/// How long the response to a wrong token is delayed, except for the first one in [`FORGET_AFTER`].
 const DELAY: Duration = Duration::from_secs(1);
 /// How long a wrong token is remembered.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ impl AdminToken {
         }
     }
 
-    /// Checks the bearer token of a request from `client`. The right one passes whatever was sent before.
+    /// Checks the bearer token of a request from `client`. The right one passes regardless of earlier attempts.
     pub(super) fn check(&self, head: &Head, client: IpAddr) -> Result<(), Problem> {
         let sent = head.value("authorization").and_then(|value| value.split_once(' '));
         let token =
@@ -51,7 +51,7 @@ impl AdminToken {
         }
     }
 
-    /// Remembers a wrong token, and returns how long its answer must wait.
+    /// Remembers a wrong token, and returns the delay of its response.
     fn failed(&self, client: IpAddr) -> Duration {
         if let Some(suppressed) = self.log.admit() {
             warn!(client:% = client, suppressed; "wrong admin token");

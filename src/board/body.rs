@@ -1,4 +1,4 @@
-//! The text that a request wants stored: from a form, JSON or plain text, read strictly. No I/O.
+//! Reads the text to store from the body of a request: a form, JSON or plain text. No I/O.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -100,7 +100,8 @@ fn check_names(names: &[&str], known: &[&str]) -> Result<(), Problem> {
 }
 
 fn from_json(body: &[u8]) -> Result<String, Problem> {
-    let Members(members) = serde_json::from_slice(body)
+    let body = std::str::from_utf8(body).map_err(|_| Problem::InvalidJson(Cow::Borrowed("the body is not UTF-8")))?;
+    let Members(members) = serde_json::from_str(body)
         .map_err(|error| Problem::InvalidJson(Cow::Owned(excerpt(&error.to_string()).into_owned())))?;
     let names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
     check_names(&names, &["message"])?;
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_is_not_utf_8_is_refused_and_not_mended() {
+    fn a_form_that_is_not_utf_8_is_refused_and_not_repaired() {
         for body in
             [&b"new_message=%ff"[..], b"new_message=%C0%AF", b"new_message=%ED%A0%80", b"new_message=\xff", b"%ff=1"]
         {
@@ -253,6 +254,10 @@ mod tests {
                 }
                 other => panic!("{other:?} of {body:.40}"),
             }
+        }
+        for body in [&b"{\"message\":\"caf\xe9\"}"[..], b"\xff\xfe{\0\"\0", b"{\"message\":\"\xed\xa0\x80\"}"] {
+            let problem = api("application/json", body).unwrap_err();
+            assert!(problem.detail().contains("not UTF-8"), "{problem:?}");
         }
         let unknown = |name: &str| Err(Problem::UnknownField(name.to_owned()));
         assert_eq!(json(r#"{"message":"a","name":"bob"}"#), unknown("name"));

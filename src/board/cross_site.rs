@@ -18,6 +18,8 @@ pub(super) struct CrossSiteRule {
     refusals: LogLimit,
 }
 
+const OWN_PAGE: &str = "No setting allows this; write from the board's own page.";
+
 impl CrossSiteRule {
     /// Accepts the origins of `public_urls`; without any, the origin must match the host of the request.
     pub(super) fn new(public_urls: &[Url]) -> CrossSiteRule {
@@ -49,23 +51,24 @@ impl CrossSiteRule {
         for site in ["cross-site", "same-site"] {
             if fetch_sites.iter().any(|sent| sent.eq_ignore_ascii_case(site)) {
                 return Err(format!(
-                    "The browser reports that another site made this request (Sec-Fetch-Site: {site}; {}). No setting \
-                     allows this; write from the board's own page.",
+                    "The browser reports that another site made this request (Sec-Fetch-Site: {site}; {}). {OWN_PAGE}",
                     met()
                 ));
             }
         }
         let Some(origin) = &origin else { return Ok(()) };
+        // `null`, and the origins of browser extensions and files, are no addresses of a board.
+        let is_address = ["http://", "https://"].iter().any(|scheme| origin.starts_with(scheme));
         if !self.public_origins.is_empty() {
             let listed = |sent: &str| self.public_origins.iter().any(|public| is_same_origin(public, sent));
             return if head.values("origin").all(listed) {
                 Ok(())
             } else {
-                Err(format!(
-                    "{}, and PUBLIC_URL allows only {}. If people reach the board at {origin}, add it to PUBLIC_URL.",
-                    met(),
-                    self.public_origins.join(", ")
-                ))
+                let advice = match is_address {
+                    true => format!("If people reach the board at {origin}, add it to PUBLIC_URL."),
+                    false => OWN_PAGE.to_owned(),
+                };
+                Err(format!("{}, and PUBLIC_URL allows only {}. {advice}", met(), self.public_origins.join(", ")))
             };
         }
         let is_own = |site: &&str| site.eq_ignore_ascii_case("same-origin") || site.eq_ignore_ascii_case("none");
@@ -76,11 +79,14 @@ impl CrossSiteRule {
         if head.values("origin").all(|origin| hosts.iter().any(|host| is_host_of(host, origin))) {
             Ok(())
         } else {
-            Err(format!(
-                "{}. If people reach the board at {origin}, set PUBLIC_URL={origin}. Or let the proxy pass on the Host header, \
-                 or name the proxy in TRUSTED_PROXIES.",
-                met()
-            ))
+            let advice = match is_address {
+                true => format!(
+                    "If people reach the board at {origin}, set PUBLIC_URL={origin}. Or let the proxy pass on the Host header, \
+                     or name the proxy in TRUSTED_PROXIES."
+                ),
+                false => OWN_PAGE.to_owned(),
+            };
+            Err(format!("{}. {advice}", met()))
         }
     }
 }
@@ -201,6 +207,12 @@ mod tests {
         for part in ["Origin http://board.lan", "Host board.example:5000", "only https://public.example", "PUBLIC_URL"]
         {
             assert!(reason.contains(part), "{part} in {reason}");
+        }
+        for origin in ["null", "moz-extension://a", "file://"] {
+            for public in [&[][..], &["https://public.example/"]] {
+                let reason = judge(public, &format!("Origin: {origin}\r\n")).unwrap_err();
+                assert!(reason.contains(&format!("Origin {origin} met")) && reason.contains(OWN_PAGE), "{reason}");
+            }
         }
         let long = format!("Origin: http://{}\r\n", "x".repeat(5000));
         assert!(judge(&[], &long).unwrap_err().len() < 1000);

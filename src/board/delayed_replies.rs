@@ -1,4 +1,4 @@
-//! Holds answers back for a while without blocking a worker: one thread sends each when it is due.
+//! Delays responses without blocking a worker: one thread sends each when it is due.
 
 use std::sync::OnceLock;
 use std::sync::mpsc::{SendError, Sender, channel};
@@ -10,8 +10,8 @@ use log::error;
 use super::pending_reply::PendingReply;
 use super::problem::Problem;
 
-/// Answers on their way through the thread, which starts with the first of them. Their number is bounded by the number of
-/// connections, because each holds one.
+/// The delayed responses. The thread starts with the first of them. Their number is bounded by the number of connections,
+/// because each holds one.
 #[derive(Default)]
 pub(super) struct DelayedReplies {
     queue: OnceLock<Sender<Delayed>>,
@@ -24,7 +24,7 @@ struct Delayed {
 }
 
 impl DelayedReplies {
-    /// Answers with `problem` after `delay`, which must be the same in each call: the answers are sent in their order.
+    /// Answers with `problem` after `delay`, which must be the same in each call: the responses are sent in their order.
     pub(super) fn refuse(&self, pending: PendingReply, problem: Problem, delay: Duration) {
         let queue = self.queue.get_or_init(start);
         if let Err(SendError(delayed)) = queue.send(Delayed { due: Instant::now() + delay, pending, problem }) {

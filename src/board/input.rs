@@ -1,4 +1,4 @@
-//! What query parameters, keys and `Accept` say, read strictly. No I/O.
+//! Reads query parameters, keys and `Accept` strictly. No I/O.
 
 use std::borrow::Cow;
 
@@ -49,10 +49,10 @@ pub fn window(query: &str) -> Result<Window, Problem> {
     };
     let limit = number(&fields, "limit")?.unwrap_or(DEFAULT_LIMIT as u64);
     let limit = usize::try_from(limit).ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-    Ok(Window { start, limit: limit.ok_or_else(|| invalid("limit must be one whole number from 1 to 200."))? })
+    Ok(Window { start, limit: limit.ok_or_else(|| invalid("limit must be one integer from 1 to 200."))? })
 }
 
-/// Reads `before` of a page, and ignores parameters that it does not know: shared links gain some on their way.
+/// Reads `before` of a page, and ignores unknown parameters: mail programs and social networks add some to links.
 pub fn page_start(query: &str) -> Result<Start, Problem> {
     // What is not UTF-8 becomes U+FFFD, and is no number.
     let fields: Fields = serde_urlencoded::from_str(query).unwrap_or_default();
@@ -113,7 +113,7 @@ fn number(fields: &Fields, name: &str) -> Result<Option<u64>, Problem> {
     };
     match value {
         Some(value) => Ok(Some(value)),
-        None => Err(Problem::InvalidParameter(Cow::Owned(format!("{name} must be one whole number, like {name}=42.")))),
+        None => Err(Problem::InvalidParameter(Cow::Owned(format!("{name} must be one integer, like {name}=42.")))),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It is not a cache: the rows that were read for one batch are not used for another one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,11 +44,12 @@ pub(super) struct ReadOutcome {
 struct Batch<'a> {
     messages: &'a [Message],
     page: Option<Response>,
-    lists: Vec<(usize, Response)>,
+    /// By the number of messages.
+    lists: HashMap<usize, Response>,
 }
 
 impl LatestReads {
-    /// Reads for `pages`; failures are logged in `outages`.
+    /// Renders with `pages`, and logs failures in `outages`.
     pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> LatestReads {
         LatestReads { pages, outages }
     }
@@ -75,14 +77,14 @@ impl BatchProcessor for LatestReads {
         let messages = match messages {
             Ok(messages) => messages,
             Err(cause) => {
-                let request_id = jobs.first().map_or("-", |(pending, _)| pending.id());
-                self.outages.reads.fail(cause.label(), &cause, jobs.len(), request_id);
+                let request_ids: Vec<&str> = jobs.iter().map(|(pending, _)| pending.id()).collect();
+                self.outages.reads.fail(cause.label(), &cause, &request_ids);
                 jobs.into_iter().for_each(|(pending, _)| pending.refuse(&Problem::from(&cause)));
                 return;
             }
         };
         self.outages.reads.succeed();
-        let mut batch = Batch { messages: &messages, page: None, lists: Vec::new() };
+        let mut batch = Batch { messages: &messages, page: None, lists: HashMap::new() };
         for (pending, read) in jobs {
             pending.answer(batch.reply(&self.pages, read));
         }
@@ -106,23 +108,14 @@ impl ReadJob {
 
 impl Batch<'_> {
     fn reply(&mut self, pages: &Pages, read: ReadJob) -> Response {
+        let messages = self.messages;
         match read {
-            ReadJob::Page => self.page(pages).with_insert(idempotency_key::generate_text()),
-            ReadJob::List(limit) => self.list(limit),
+            ReadJob::Page => {
+                let page = self.page.get_or_insert_with(|| page(pages, messages, true));
+                page.clone().with_insert(idempotency_key::generate_text())
+            }
+            ReadJob::List(limit) => self.lists.entry(limit).or_insert_with(|| descending(messages, limit)).clone(),
         }
-    }
-
-    fn page(&mut self, pages: &Pages) -> Response {
-        self.page.get_or_insert_with(|| page(pages, self.messages, true)).clone()
-    }
-
-    fn list(&mut self, limit: usize) -> Response {
-        if let Some((_, reply)) = self.lists.iter().find(|(l, _)| *l == limit) {
-            return reply.clone();
-        }
-        let reply = descending(self.messages, limit);
-        self.lists.push((limit, reply.clone()));
-        reply
     }
 }
 

@@ -3,9 +3,10 @@
 //! In come complete requests, each with its responder. Out go responses, either immediately or after a batch.
 //! - Understanding a request: `route`, `input`, `body` with `multipart` and `parameters`, `forwarded`.
 //! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
-//! - Serving it: `latest`, `submit` and `point` are the work of the three queues.
-//! - Answering it: `responses` and `problem` form the response, `status` answers for the service itself, and
-//!   `pending_reply` and `delayed_replies` carry a response back.
+//! - Serving it: `latest`, `submit` and `point` are the work of the three queues. Their batch sizes and leaders are set
+//!   in this file.
+//! - Answering it: `responses` forms JSON and pages, `problem` has the status and the words of each error, `status`
+//!   answers for the service itself, and `pending_reply` and `delayed_replies` carry a response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
@@ -101,7 +102,7 @@ impl Source for Clients {
     }
 
     fn is_available(&self) -> bool {
-        self.0.has_place()
+        self.0.has_free_slot()
     }
 }
 
@@ -157,7 +158,7 @@ impl Board {
             queue_bytes: settings.queue_bytes,
             batch_jobs,
             batch_bytes: BATCH_BYTES,
-            max_queue_wait: database.timeouts().max_queue_wait(),
+            max_queue_wait: database.max_queue_wait(),
             leaders,
         };
         METRICS.rate_limit.set(settings.rate_limit.map_or(0, |limit| limit.get().into()));
@@ -317,11 +318,15 @@ impl Board {
 }
 
 impl Handler for Board {
+    fn client(&self, head: &Head, peer: IpAddr) -> IpAddr {
+        self.proxies.client(head, peer)
+    }
+
     fn respond(&self, request: Request, mut responder: Responder) {
-        let context = RequestContext { client: self.proxies.client(&request), page: preferred_page(&request.head) };
+        let context = RequestContext { client: responder.client(), page: preferred_page(&request.head) };
         let route = Route::find(&request.head.method, request.head.path());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
-        responder.describe(template, context.client);
+        responder.set_route(template);
         let plan = route.and_then(|route| self.plan(route, &request, context));
         drop(request);
         let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.page);

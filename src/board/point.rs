@@ -1,4 +1,4 @@
-//! Operations that can't be grouped: one message by its id, older pages, edits and deletions, one for each batch.
+//! Operations that can't be grouped, one in each batch: a message by its id, older pages, edits and deletions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl PointOp {
 }
 
 impl PointOps {
-    /// Operates for `pages`; failures are logged in `outages`.
+    /// Renders with `pages`, and logs failures in `outages`.
     pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> PointOps {
         PointOps { pages, outages }
     }
@@ -103,7 +103,7 @@ impl BatchProcessor for PointOps {
                     pending.answer(reply);
                 }
                 Err(cause) => {
-                    log.fail(cause.label(), &cause, 1, pending.id());
+                    log.fail(cause.label(), &cause, &[pending.id()]);
                     pending.refuse(&Problem::from(&cause));
                 }
             }

@@ -1,7 +1,7 @@
-//! How many messages one client may send: so many a minute, and as many at once.
+//! Limits the messages of each client: a number per minute, with a burst of the same number.
 //!
 //! A client is an IPv4 address or an IPv6 /64. A /56 may send four times as much as a /64, because a subscriber usually has
-//! one. `governor` does the arithmetic; the table of clients is bounded and has room for every newcomer.
+//! one. `governor` does the arithmetic; the table of clients is bounded, and a new client always fits.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -36,10 +36,10 @@ pub(super) enum Network {
     V6(u64),
 }
 
-/// When each client will have its full quota again.
+/// When each client has its full quota again.
 struct ClientTable(Mutex<RecentMap<Network, Nanos>>);
 
-/// The crate's own clock comes with all of its asynchronous half.
+/// The crate's own clock needs its asynchronous features.
 #[derive(Debug, Clone)]
 struct SinceStart(Instant);
 
@@ -99,7 +99,7 @@ impl StateStore for ClientTable {
                 Ok(outcome)
             }
             Err(refused) => {
-                // One that keeps on trying is not forgotten.
+                // A client that keeps on trying stays in the table.
                 state.into_iter().for_each(|state| clients.set(*key, state));
                 Err(refused)
             }

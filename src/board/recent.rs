@@ -1,4 +1,4 @@
-//! A map of bounded size that forgets what has not been used for longest. It is never full for a newcomer.
+//! A map of bounded size that forgets the keys that were not used for longest. A new key always fits.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -29,7 +29,7 @@ pub struct InsertJob {
     pub text: NewMessage,
     /// The key as the client sent it, if it sent one.
     pub chosen_key: Option<String>,
-    /// The key came with the form of a page, which Back shows once more with the same key.
+    /// The key came with the form of a page, which the Back button shows again with the same key.
     pub key_in_form: bool,
     /// The key of the row.
     pub key: IdempotencyKey,
@@ -63,13 +63,8 @@ struct Answers<'a> {
     program: Response,
 }
 
-/// A batch that was stored, or failed, and is not replied to yet.
-pub struct InsertOutcome {
-    /// Sorted by key; those with the same key in the order of their arrival.
-    jobs: Vec<(PendingReply, InsertJob)>,
-    /// The outcome of each key, and the number of jobs with it.
-    outcomes: Vec<(Outcome, usize)>,
-}
+/// A job that was stored, or failed, and is not replied to yet.
+type Executed = (PendingReply, InsertJob, Outcome);
 
 #[derive(Serialize)]
 struct SubmitJson<'a> {
@@ -78,7 +73,7 @@ struct SubmitJson<'a> {
 }
 
 impl InsertBatches {
-    /// Inserts for `pages`; failures are logged in `outages`.
+    /// Renders with `pages`, and logs failures in `outages`.
     pub fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> InsertBatches {
         InsertBatches { pages, outages }
     }
@@ -127,51 +122,44 @@ impl Answers<'_> {
 impl BatchProcessor for InsertBatches {
     type Job = (PendingReply, InsertJob);
     type Connection = Client;
-    type Outcome = InsertOutcome;
+    type Outcome = Vec<Executed>;
 
     fn execute(
         &self,
         client: &mut Client,
         jobs: Vec<(PendingReply, InsertJob)>,
         waited: Duration,
-    ) -> (InsertOutcome, BackendState) {
+    ) -> (Vec<Executed>, BackendState) {
         client.start_deadline(waited);
-        let mut batch = insert(client, jobs);
-        let edited = batch.take_edited_forms();
+        let mut executed = insert(client, jobs);
+        // A form whose key was used for another text (Back, edit, send) is stored with the key of its text.
+        let is_edited = |(_, job, outcome): &mut Executed| job.key_in_form && matches!(outcome, Outcome::KeyReused(_));
+        let with_key_of_text = |(pending, mut job, _): Executed| {
+            job.key = job.key.for_text(job.text.as_str());
+            (pending, job)
+        };
+        let edited: Vec<_> = executed.extract_if(.., is_edited).map(with_key_of_text).collect();
         if !edited.is_empty() {
-            batch.append(insert(client, edited));
+            executed.extend(insert(client, edited));
         }
-        let failures = batch.outcomes.iter().filter_map(|(outcome, _)| outcome.failure());
-        let state = BackendState::outage_if(failures.into_iter().any(Error::is_outage));
-        (batch, state)
+        let mut failures = executed.iter().filter_map(|(_, _, outcome)| outcome.failure());
+        let state = BackendState::outage_if(failures.any(Error::is_outage));
+        (executed, state)
     }
 
-    fn reply(&self, InsertOutcome { jobs, outcomes }: InsertOutcome) {
-        match outcomes.iter().find_map(|(outcome, _)| outcome.failure()) {
-            Some(cause) => {
-                let failed = outcomes.iter().filter(|(o, _)| o.failure().is_some()).map(|(_, size)| size).sum();
-                let request_id = jobs.first().map_or("-", |(pending, _)| pending.id());
-                self.outages.writes.fail(cause.label(), cause, failed, request_id);
+    fn reply(&self, executed: Vec<Executed>) {
+        let failures = || executed.iter().filter_map(|(pending, _, outcome)| Some((pending.id(), outcome.failure()?)));
+        match failures().next() {
+            Some((_, cause)) => {
+                let request_ids: Vec<&str> = failures().map(|(id, _)| id).collect();
+                self.outages.writes.fail(cause.label(), cause, &request_ids);
             }
             None => self.outages.writes.succeed(),
         }
         let answers = Answers::new(&self.pages);
-        let mut jobs = jobs.into_iter();
-        for (outcome, size) in outcomes {
-            let mut first = None;
-            for (pending, submit) in jobs.by_ref().take(size) {
-                let later;
-                let outcome = match (&outcome, &first) {
-                    (Outcome::Stored { .. }, None) | (Outcome::Failed(_), _) => &outcome,
-                    _ => {
-                        later = outcome_of_later(&outcome, first.as_ref(), &submit.text);
-                        &later
-                    }
-                };
-                let reply = answers.reply(&submit, outcome, &pending);
-                pending.answer(reply);
-                first.get_or_insert(submit.text);
-            }
+        for (pending, job, outcome) in executed {
+            let reply = answers.reply(&job, &outcome, &pending);
+            pending.answer(reply);
         }
     }
 
@@ -185,77 +173,45 @@ impl BatchProcessor for InsertBatches {
 }
 
 /// Stores these jobs with one statement.
-fn insert(client: &mut Client, mut jobs: Vec<(PendingReply, InsertJob)>) -> InsertOutcome {
-    // By key: writers that meet take their locks in the same order. The sort is stable, so that the first of two with one
-    // key is the one that came first.
-    jobs.sort_by_key(|(_, submit)| submit.key);
+fn insert(client: &mut Client, mut jobs: Vec<(PendingReply, InsertJob)>) -> Vec<Executed> {
+    // By key, so that concurrent writers take their locks in the same order. The sort is stable: of two jobs with one key,
+    // the first to arrive stays the first.
+    jobs.sort_by_key(|(_, job)| job.key);
     let groups: Vec<&[(PendingReply, InsertJob)]> = jobs.chunk_by(|a, b| a.1.key == b.1.key).collect();
     let rows: Vec<NewRow<'_>> = groups
         .iter()
         .map(|group| {
-            let full = group.iter().any(|(_, submit)| submit.endpoint == Endpoint::Api);
+            let full = group.iter().any(|(_, job)| job.endpoint == Endpoint::Api);
             let first = &group[0].1;
             NewRow { key: first.key, text: &first.text, key_is_ours: first.chosen_key.is_none(), full }
         })
         .collect();
     let outcomes: Vec<_> = client.insert(&rows).into_iter().zip(groups.iter().map(|group| group.len())).collect();
-    InsertOutcome { jobs, outcomes }
+    let mut executed: Vec<Executed> = Vec::with_capacity(jobs.len());
+    let mut jobs = jobs.into_iter();
+    for (outcome, size) in outcomes {
+        let at = executed.len();
+        executed.extend(jobs.next().map(|(pending, first)| (pending, first, outcome)));
+        for (pending, job) in jobs.by_ref().take(size - 1) {
+            let (_, first, outcome) = &executed[at];
+            let outcome = outcome_of_later(outcome, &first.text, &job.text);
+            executed.push((pending, job, outcome));
+        }
+    }
+    executed
 }
 
-impl InsertOutcome {
-    /// Takes out the forms whose key was used for another text (Back, edit, send), each with the key of its text.
-    fn take_edited_forms(&mut self) -> Vec<(PendingReply, InsertJob)> {
-        let may_differ = |(outcome, size): &(Outcome, usize)| *size > 1 || matches!(outcome, Outcome::KeyReused(_));
-        if !self.outcomes.iter().any(may_differ) {
-            return Vec::new();
+/// The outcome of a job with `text` that has the key of an earlier one in its batch. The `first` of them had this `outcome`.
+fn outcome_of_later(outcome: &Outcome, first: &NewMessage, text: &NewMessage) -> Outcome {
+    let (stored, owner) = match outcome {
+        // The owner of the key is not what is stored, which a trigger may have changed.
+        Outcome::Stored { id, message } => {
+            let stored = message.clone().unwrap_or_else(|| as_stored(*id, first.as_str()));
+            (stored, Some(first.as_str()))
         }
-        let (mut kept, mut edited) = (Vec::with_capacity(self.jobs.len()), Vec::new());
-        let mut jobs = std::mem::take(&mut self.jobs).into_iter();
-        for (outcome, size) in &mut self.outcomes {
-            let mut stored = None;
-            for (pending, mut submit) in jobs.by_ref().take(std::mem::take(size)) {
-                // The text that has the key; none when the outcome is an error.
-                let stored = stored.get_or_insert_with(|| text_with_key(outcome, &submit.text));
-                if submit.key_in_form && stored.as_ref().is_some_and(|stored| stored != submit.text.as_str()) {
-                    submit.key = submit.key.for_text(submit.text.as_str());
-                    edited.push((pending, submit));
-                } else {
-                    kept.push((pending, submit));
-                    *size += 1;
-                }
-            }
-        }
-        self.jobs = kept;
-        edited
-    }
-
-    fn append(&mut self, mut other: InsertOutcome) {
-        self.jobs.append(&mut other.jobs);
-        self.outcomes.append(&mut other.outcomes);
-    }
-}
-
-/// The text that owns the key when `first` was the first of its batch with it. `None` when any text is a replay, because the
-/// message was edited.
-fn text_with_key(outcome: &Outcome, first: &NewMessage) -> Option<String> {
-    match outcome {
-        // Not what is stored, which a trigger may have changed.
-        Outcome::Stored { .. } => Some(first.as_str().to_owned()),
+        // After an edit, any text is a replay.
         Outcome::Replayed(message) | Outcome::KeyReused(message) => {
-            Some(message.text.clone()).filter(|_| message.edited_at.is_none())
-        }
-        Outcome::Failed(_) => None,
-    }
-}
-
-/// What becomes of a submit whose key has a message already. `first` is the text of the first submit with this key in the
-/// batch, if this one is another.
-fn outcome_of_later(outcome: &Outcome, first: Option<&NewMessage>, text: &NewMessage) -> Outcome {
-    let owner = text_with_key(outcome, first.unwrap_or(text));
-    let stored = match outcome {
-        Outcome::Stored { id, message: None } => as_stored(*id, owner.as_deref().unwrap_or_default()),
-        Outcome::Stored { message: Some(message), .. } | Outcome::Replayed(message) | Outcome::KeyReused(message) => {
-            message.clone()
+            (message.clone(), Some(message.text.as_str()).filter(|_| message.edited_at.is_none()))
         }
         Outcome::Failed(cause) => return Outcome::Failed(cause.clone()),
     };
@@ -280,8 +236,8 @@ fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, pending: &Pendi
     }
 }
 
-/// The form once more, with the text. It keeps the key too, so that sending it again stores one message; a key that
-/// belongs to another message is replaced.
+/// The form again, with the text. It keeps the key too, so that sending it again stores one message; a key that belongs to
+/// another message is replaced.
 pub fn returned(pages: &Pages, text: &str, chosen_key: Option<&str>, problem: &Problem) -> Response {
     let fresh = idempotency_key::generate_text();
     let key = chosen_key.filter(|_| !matches!(problem, Problem::KeyReused | Problem::InvalidKey(_))).unwrap_or(&fresh);

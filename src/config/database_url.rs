@@ -30,60 +30,19 @@ pub(super) struct EncryptionParameters {
 
 /// Parameters that other clients act on and that change nothing here: text is always UTF-8, times are UTC, connections are
 /// kept and made again, and time-outs are settings. Written as in [`plain`].
-const IGNORED: &[&str] = &[
-    "adapter",
-    "allowlocalinfile",
-    "allowmultiqueries",
-    "allownativepasswords",
-    "allowpublickeyretrieval",
-    "autocommit",
-    "autoreconnect",
-    "cacheprepstmts",
-    "characterencoding",
-    "charset",
-    "checkconnliveness",
-    "collation",
-    "connectionlimit",
-    "connecttimeout",
-    "connectiontimeout",
-    "connecttimeoutms",
-    "encoding",
-    "failoverreadonly",
-    "interpolateparams",
-    "loc",
-    "local",
-    "maxallowedpacket",
-    "maxconnections",
-    "maxidle",
-    "multistatements",
-    "parsetime",
-    "pgbouncer",
-    "pool",
-    "poolmax",
-    "poolmin",
-    "poolrecycle",
-    "poolsize",
-    "pooltimeout",
-    "preparedstatements",
-    "readtimeout",
-    "reconnect",
-    "rewritebatchedstatements",
-    "schema",
-    "servertimezone",
-    "sockettimeout",
-    "statementcachecapacity",
-    "statementcachesize",
-    "timeout",
-    "timezone",
-    "useaffectedrows",
-    "usejdbccomplianttimezoneshift",
-    "uselegacydatetimecode",
-    "useserverprepstmts",
-    "useunicode",
-    "waittimeout",
-    "writetimeout",
-    "zerodatetimebehavior",
-];
+const IGNORED: &str = "\
+    adapter allowlocalinfile allowmultiqueries allownativepasswords allowpublickeyretrieval autocommit autoreconnect \
+    bignumberstrings cacheprepstmts cacheresultsetmetadata cacheserverconfiguration characterencoding charset \
+    checkconnliveness clientfoundrows collation columnswithalias connectionattributes connectioncollation \
+    connectionlimit connectiontimeout connectiontimezone connecttimeout connecttimeoutms datestrings decimalnumbers \
+    elidesetautocommits enablekeepalive encoding engine failoverreadonly interpolateparams keepaliveinitialdelay loc \
+    local localinfile maintaintimestats maxallowedpacket maxconnections maxidle maxreconnects multiplestatements \
+    multistatements namedplaceholders parsetime pgbouncer pool poolmax poolmin poolrecycle poolsize pooltimeout \
+    prefix preparedstatements prepstmtcachesize prepstmtcachesqllimit queuelimit readtimeout reconnect \
+    rejectreadonly rewritebatchedstatements schema servertimezone serverversion sockettimeout statementcachecapacity \
+    statementcachesize strict supportbignumbers tcpkeepalive timeout timetruncate timezone tinyint1isbit \
+    useaffectedrows usecursorfetch usejdbccomplianttimezoneshift uselegacydatetimecode uselocalsessionstate \
+    useserverprepstmts useunicode waitforconnections waittimeout writetimeout zerodatetimebehavior";
 
 const ENCODE: &str = "the user name or the password contains / ? # or @ as it is; percent-encode it (%2F %3F %23 %40)";
 
@@ -151,9 +110,12 @@ impl DatabaseUrl {
         let encryption = &mut self.encryption;
         let (place, value): (&mut Option<String>, Cow<'_, str>) = match plain.as_str() {
             "sslmode" => (&mut encryption.mode, mode_of_other_clients(value).into()),
-            "usessl" | "requiressl" | "ssl" => match on_off("required") {
-                Some(mode) => (&mut encryption.mode, mode.into()),
-                None => return unsupported(),
+            "usessl" | "requiressl" | "ssl" => match (value.replace(' ', "").as_str(), on_off("required")) {
+                // Of Node's clients.
+                (r#"{"rejectUnauthorized":true}"#, _) => (&mut encryption.mode, "verify-identity".into()),
+                (r#"{"rejectUnauthorized":false}"#, _) => (&mut encryption.mode, "required".into()),
+                (_, Some(mode)) => (&mut encryption.mode, mode.into()),
+                (_, None) => return unsupported(),
             },
             // Of Go's client.
             "tls" => match (value, on_off("verify-identity")) {
@@ -176,7 +138,7 @@ impl DatabaseUrl {
                 return Ok(());
             }
             "socket" | "unixsocket" => return Err(format!("the parameter {name} must be a path that begins with /")),
-            plain if IGNORED.contains(&plain) => {
+            plain if IGNORED.split(' ').any(|name| name == plain) => {
                 self.ignored.push(name.to_owned());
                 return Ok(());
             }
@@ -253,6 +215,8 @@ mod tests {
             ("?useSSL=false&serverTimezone=UTC", "disabled"),
             ("?useSSL=true", "required"),
             ("?ssl=1", "required"),
+            ("?ssl=%7B%22rejectUnauthorized%22:true%7D", "verify-identity"),
+            ("?ssl={\"rejectUnauthorized\": false}", "required"),
             ("?tls=skip-verify", "required"),
             ("?tls=true", "verify-identity"),
             ("?sslaccept=strict", "verify-identity"),
@@ -280,7 +244,21 @@ mod tests {
         let query = "?reconnect=true&charset=utf8mb4&parseTime=true&pool_timeout=5&connection_limit=1";
         let ignored = with(query).unwrap().ignored;
         assert_eq!(ignored, ["reconnect", "charset", "parseTime", "pool_timeout", "connection_limit"]);
-        assert!(IGNORED.is_sorted() || IGNORED.iter().all(|name| plain(name) == *name));
+        assert!(IGNORED.split(' ').is_sorted() && IGNORED.split(' ').all(|name| plain(name) == name));
+        for query in [
+            // Symfony; Laravel; Rails; Django; a pool of Java; Node.
+            "?serverVersion=8.0.32&charset=utf8mb4",
+            "?charset=utf8mb4&collation=utf8mb4_unicode_ci&prefix=&strict=true&engine=",
+            "?encoding=utf8mb4&pool=5&timeout=5000&reconnect=true",
+            "?charset=utf8mb4&local_infile=0&use_unicode=1",
+            "?cachePrepStmts=true&prepStmtCacheSize=250&prepStmtCacheSqlLimit=2048&useServerPrepStmts=true\
+             &useLocalSessionState=true&rewriteBatchedStatements=true&cacheResultSetMetadata=true\
+             &cacheServerConfiguration=true&elideSetAutoCommits=true&maintainTimeStats=false&tinyInt1isBit=false",
+            "?connectionLimit=10&waitForConnections=true&queueLimit=0&dateStrings=true&multipleStatements=false",
+        ] {
+            let url = with(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+            assert_eq!(url.ignored.len(), query.split('&').count(), "{query}");
+        }
         let error = with("?nonsense=1").unwrap_err();
         assert!(error.contains("nonsense"), "{error}");
         assert!(with("?socket=relative").unwrap_err().contains("socket"));

@@ -28,11 +28,17 @@ fn meant(name: &str) -> Option<String> {
     if settings().any(|setting| setting == stem) || FOREIGN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return None;
     }
-    let closest = settings().min_by_key(|setting| osa_distance(&plain(stem), &plain(setting)))?;
-    let distance = osa_distance(&plain(stem), &plain(closest));
-    let length = plain(closest).len();
-    // One mistake in a short name, up to three in a long one.
-    if length >= MIN_LENGTH && distance <= (length + 1) / 5 {
+    let written = plain(stem);
+    let distance = |setting: &str| {
+        let setting = plain(setting);
+        // One mistake in a short name, up to three in a long one. Most names differ by more in their lengths alone, and
+        // are ruled out by that: the comparison of two names takes long.
+        let limit = if setting.len() < MIN_LENGTH { 0 } else { (setting.len() + 1) / 5 };
+        let is_near = limit > 0 && setting.len().abs_diff(written.len()) <= limit;
+        is_near.then(|| osa_distance(&written, &setting)).filter(|distance| *distance <= limit)
+    };
+    let near = settings().filter_map(|setting| Some((distance(setting)?, setting)));
+    if let Some((_, closest)) = near.min_by_key(|(distance, _)| *distance) {
         return Some(format!("{closest}{suffix}"));
     }
     let is_prefix = |setting: &&str| {

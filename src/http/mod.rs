@@ -2,8 +2,8 @@
 //!
 //! In come connections of clients. Out go complete, checked requests to the [`Handler`], and its responses as bytes.
 //! - Waiting: `server` is the event loop on `poll`, `scheduler` decides which worker polls, [`listener`] accepts.
-//! - Connections: `connections` is the table of them. A `connection` has one of its `slots`, is in a `stage`, keeps to the
-//!   [`limits`] and a share of the `memory_budget`, and ends for a `close_reason`.
+//! - Connections: `connections` is the table of them. A `connection` has one of its `slots`, is in a `stage`, which
+//!   decides when it is closed, keeps to the [`limits`] and a share of the `memory_budget`, and ends for a `close_reason`.
 //! - Requests: `request_reader` collects bytes, [`head`] and [`chunked`] parse them, `request` is the result, and `error`
 //!   is why there is none.
 //! - Responses: the `handler` is what is served; a `responder` travels with the request, `response` becomes bytes, and
@@ -33,6 +33,7 @@ mod server;
 mod slots;
 mod stage;
 
+pub use access_log::{AccessLog, AccessLogFormat};
 pub use error::RequestError;
 pub use handler::Handler;
 pub use limits::Limits;

@@ -1,4 +1,4 @@
-//! The account of this service at the database, and what its settings are called. Opens no connection.
+//! The account of this service at the database, and the names of its settings. Opens no connection.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ pub struct Account {
     pub user: String,
     /// Password, if there is one.
     pub password: Option<String>,
-    /// Reads the password again from where it is set, for a file that has changed since.
+    /// Reads the password again from its file, which may have changed.
     pub reload_password: Option<ReloadPassword>,
     /// The database with the table.
     pub database: String,
     /// How the connection is encrypted.
     pub encryption: Encryption,
-    /// What the client shows to the server.
+    /// The certificate that the client shows to the server.
     pub client_certificate: Option<ClientCertificate>,
-    /// What the settings are called.
+    /// The names of the settings, for error texts.
     pub settings: SettingNames,
 }
 
@@ -98,7 +98,7 @@ impl fmt::Debug for Account {
 }
 
 impl Encryption {
-    /// In words, for a person.
+    /// In words, for an operator.
     pub fn describe(&self) -> &'static str {
         match self {
             Encryption::Disabled => "off",
@@ -110,7 +110,7 @@ impl Encryption {
     }
 }
 
-/// What looks wrong about a secret, without showing it.
+/// What is odd about a secret, without showing it.
 fn oddity(secret: &str) -> Option<&'static str> {
     let is_quoted = |quote| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
     if secret.starts_with('\u{feff}') {

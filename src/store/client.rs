@@ -1,8 +1,8 @@
-//! A client of the database: one place in the pool, deadlines, and what is repeated when a statement fails.
+//! A client of the database: one slot of the pool, the deadlines, and what is repeated when a statement fails.
 //!
-//! After any error that is not the server's own error packet the connection never serves again: its response may still be
-//! on the way, and the next client would read it. The crate's pool is not used: it opens connections while it holds its
-//! lock, so that all leaders would wait in a row for a server that hangs, and it knows one address.
+//! After any error that is not the server's own error packet, the connection never serves again: its response may still be
+//! on the way, and the next client would read it. The crate's pool is not used. It opens connections while it holds its
+//! lock, so all leaders would wait one after the other for a server that hangs; and it knows one address only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,31 +11,22 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
-use super::connect_error::ConnectError;
+use super::connect_error::Cause;
 use super::connection::Connection;
+use super::driver_error::{ErrorClass, words};
 use super::error::Error;
-use super::error_class::ErrorClass;
-use super::error_text::words;
 use super::pool::Pool;
 use super::servers::Servers;
 use super::session::SessionLimits;
-use super::write_block::WriteBlock;
 use crate::metrics::METRICS;
 use crate::retry::jitter;
-
-/// How long the database may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// For a connect, over all servers and addresses together.
-    pub connect: Duration,
-    /// For a statement, with the connect that it may need.
-    pub statement: Duration,
-}
 
 /// The database: its servers, and the connections to them.
 pub struct Database {
     servers: Arc<Servers>,
-    timeouts: Timeouts,
+    /// DB_TIMEOUT: for a connect, over all servers and addresses together, and for a statement, with the connect that it may
+    /// need.
+    timeout: Duration,
     pool: Pool,
     /// Rows are read back after each insert, because the database may change a text.
     read_back: AtomicBool,
@@ -44,7 +35,7 @@ pub struct Database {
     has_failed: Condvar,
 }
 
-/// One place in the pool, held until it is dropped.
+/// One slot of the pool, held until the client is dropped.
 pub struct Client {
     database: Arc<Database>,
     connection: Option<Connection>,
@@ -52,49 +43,24 @@ pub struct Client {
     deadline: Option<Instant>,
 }
 
-/// What follows from a failed attempt.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Fail(Error),
-    Repeat { pause: Duration },
-}
-
 /// The first pause before a statement is repeated.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// How long a request may take beyond the time of its statement.
+/// The time that a request may take in addition to that of its statement.
 const QUEUE_ALLOWANCE: Duration = Duration::from_secs(1);
 /// The part of it that is left for the socket's coarse time-out and for the reply.
 const REPLY_ALLOWANCE: Duration = Duration::from_millis(100);
 /// Attempts at a statement that met a lock or a server that takes no writes.
 const MAX_ATTEMPTS: u32 = 6;
 
-impl Timeouts {
-    /// How long a request may wait in a queue; the rest of the statement's time and the allowance is for the statement.
-    pub fn max_queue_wait(&self) -> Duration {
-        (self.statement / 2).max(QUEUE_ALLOWANCE)
-    }
-
-    /// Seconds that a statement may wait for a lock: less than the shortest time that it may have, because a statement whose
-    /// client gave up goes on waiting, and keeps its locks.
-    fn lock_wait(&self) -> u64 {
-        let shortest = self.statement.min((self.statement + QUEUE_ALLOWANCE).saturating_sub(self.max_queue_wait()));
-        (shortest.as_secs_f64().ceil() as u64).saturating_sub(1).max(1)
-    }
-
-    fn session_limits(&self) -> SessionLimits {
-        SessionLimits { lock_wait: self.lock_wait(), statement: self.statement }
-    }
-}
-
 impl Database {
-    /// A database on `servers` with up to `connections` connections, none of them open yet.
-    pub fn new(servers: Arc<Servers>, timeouts: Timeouts, connections: usize) -> Arc<Database> {
-        let labels = Error::LABELS.iter().chain(&ConnectError::LABELS);
+    /// A database on `servers` with up to `connections` connections, none of them open yet. `timeout` is DB_TIMEOUT.
+    pub fn new(servers: Arc<Servers>, timeout: Duration, connections: usize) -> Arc<Database> {
+        let labels = Error::LABELS.into_iter().chain(Cause::labels());
         labels.for_each(|label| drop(METRICS.database_errors.with_label_values(&[label])));
-        ConnectError::LABELS.iter().for_each(|label| drop(METRICS.database_connects.with_label_values(&[label])));
+        Cause::labels().for_each(|label| drop(METRICS.database_connects.with_label_values(&[label])));
         Arc::new(Database {
             servers,
-            timeouts,
+            timeout,
             pool: Pool::new(connections),
             read_back: false.into(),
             failed: Mutex::default(),
@@ -107,29 +73,32 @@ impl Database {
         &self.servers
     }
 
-    /// The time-outs of a statement and a connect.
-    pub fn timeouts(&self) -> Timeouts {
-        self.timeouts
+    /// How long a request may wait in a queue; the rest of the time-out and the allowance is for its statement.
+    pub fn max_queue_wait(&self) -> Duration {
+        max_queue_wait(self.timeout)
     }
 
-    /// A client, if a place is free.
+    /// A client, if a slot is free.
     pub fn try_client(self: &Arc<Database>) -> Option<Client> {
-        self.pool.take_place(self.servers.generation()).then(|| Client::new(self))
+        self.pool.take_slot(self.servers.generation()).then(|| Client::new(self))
     }
 
     /// Whether [`Database::try_client`] would return a client.
-    pub fn has_place(&self) -> bool {
-        self.pool.has_place(self.servers.generation())
+    pub fn has_free_slot(&self) -> bool {
+        self.pool.has_free_slot(self.servers.generation())
     }
 
-    /// A client as soon as a place is free, within `limit`.
-    pub fn client_within(self: &Arc<Database>, limit: Duration) -> Option<Client> {
-        self.pool.wait_for_place(self.servers.generation(), limit).then(|| Client::new(self))
+    /// A client as soon as a slot is free, within the time-out of a statement.
+    pub fn client(self: &Arc<Database>) -> Result<Client, Error> {
+        if self.pool.wait_for_slot(self.servers.generation(), self.timeout) {
+            return Ok(Client::new(self));
+        }
+        Err(Error::Busy("no connection of DB_CONNECTIONS became free".to_owned()))
     }
 
     /// A connection without limits for statements that may take as long as they need.
     pub(super) fn connect_unlimited(&self) -> Result<Connection, Error> {
-        self.servers.connect(self.timeouts.connect, None).map_err(Error::NoConnection)
+        self.servers.connect(self.timeout, None).map_err(Error::NoConnection)
     }
 
     /// Waits until a client finds the database unavailable, for `limit` at most.
@@ -154,17 +123,17 @@ impl Database {
         self.read_back.load(Ordering::Relaxed)
     }
 
-    /// Has texts read back after each insert from now on, for this `reason`.
+    /// From now on, texts are read back after each insert, for this `reason`.
     pub(super) fn read_back_from_now(&self, reason: &str) {
         if !self.read_back.swap(true, Ordering::Relaxed) {
             warn!("messages are read back after they were stored: {reason}");
         }
     }
 
-    /// How long the server may go on with a statement that was given up.
+    /// How long the server may go on with an abandoned statement.
     fn abandoned_limit(&self) -> Duration {
         // Its own limit counts from the start of the statement, and lock waits are shorter.
-        self.timeouts.statement + QUEUE_ALLOWANCE
+        self.timeout + QUEUE_ALLOWANCE
     }
 }
 
@@ -173,15 +142,15 @@ impl Client {
         Client { database: Arc::clone(database), connection: None, deadline: None }
     }
 
-    /// Starts the deadline for one batch. All statements until the next call share the time of one statement, reduced by what
-    /// the first request has `waited` beyond the allowance.
+    /// Starts the deadline for one batch. All statements until the next call share the time of one statement, reduced by the
+    /// time above the allowance that the first request has `waited`.
     pub fn start_deadline(&mut self, waited: Duration) {
-        let statement = self.database.timeouts.statement;
+        let statement = self.database.timeout;
         let time = statement.min((statement + QUEUE_ALLOWANCE).saturating_sub(waited + REPLY_ALLOWANCE));
         self.deadline = Some(Instant::now() + time);
     }
 
-    /// Closes the connection, so that the next statement looks for a server that takes writes.
+    /// Closes the connection, so that the next statement selects a server that takes writes.
     pub(super) fn reconnect(&mut self) {
         drop(self.connection.take());
         self.database.pool.close_idle();
@@ -213,10 +182,10 @@ impl Client {
         &mut self,
         statements: &mut impl FnMut(&mut Connection, bool) -> Result<T, mysql::Error>,
     ) -> Result<T, Error> {
-        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + self.database.timeouts.statement);
-        let mut outcome_unknown = false;
-        let mut lost_at = None;
-        for attempt in 1.. {
+        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + self.database.timeout);
+        let (mut attempt, mut outcome_unknown, mut lost_at) = (0, false, None);
+        loop {
+            attempt += 1;
             if Instant::now() >= deadline {
                 return Err(Error::Busy("no time is left for the statement".to_owned()));
             }
@@ -229,49 +198,45 @@ impl Client {
                 Err(error) => error,
             };
             let class = ErrorClass::new(&error);
-            let has_time = Instant::now() + self.needs(class) < deadline;
-            let step = next_step(class, &error, attempt, outcome_unknown, has_time);
+            let has_time = Instant::now() + self.least_time(class) < deadline;
+            let pause = pause_before_repeat(class, attempt, outcome_unknown).filter(|_| has_time);
             if matches!(class, ErrorClass::Lost | ErrorClass::NotTheProtocol) {
                 outcome_unknown = true;
                 lost_at = Some(Instant::now());
             }
             let server = connection.server.clone();
             self.release(connection, class, &error);
-            match step {
-                Step::Fail(failure) => {
-                    if class == ErrorClass::Lost {
-                        self.database.servers.mark_failed(&server);
-                    }
-                    return Err(failure);
+            let Some(pause) = pause else {
+                if class == ErrorClass::Lost {
+                    self.database.servers.mark_failed(&server);
                 }
-                Step::Repeat { pause } => {
-                    METRICS.database_retries.with_label_values(&[class.label()]).inc();
-                    debug!("repeating a statement after: {}", words(&error));
-                    thread::sleep(pause);
-                }
-            }
+                return Err(Error::of_driver(&error));
+            };
+            METRICS.database_retries.with_label_values(&[class.label()]).inc();
+            debug!("repeating a statement after: {}", words(&error));
+            thread::sleep(pause);
         }
-        Err(Error::TimedOut)
     }
 
-    /// The connection that is open, if it still goes to the right server, or another one. After a lost connection it must be
-    /// younger than `lost_at`: another leader may have returned a dead one to the pool since.
+    /// The open connection, if it still leads to the right server, or another one. After a lost connection it must be younger
+    /// than `lost_at`: another leader may have returned a dead one to the pool since.
     fn connection(&mut self, deadline: Instant, lost_at: Option<Instant>) -> Result<Connection, Error> {
-        let Database { servers, pool, timeouts, .. } = &*self.database;
+        let Database { servers, pool, timeout, .. } = &*self.database;
         let generation = servers.generation();
         let kept = self.connection.take().filter(|kept| kept.generation == generation);
         let mut connection = match kept.or_else(|| pool.take_idle(generation, lost_at)) {
             Some(connection) => connection,
             None => {
-                let limit = deadline.saturating_duration_since(Instant::now()).min(timeouts.connect);
-                servers.connect(limit, Some(timeouts.session_limits())).or_else(|cause| match cause {
-                    ConnectError::TooManyConnections { .. } => {
+                let limit = deadline.saturating_duration_since(Instant::now()).min(*timeout);
+                let limits = SessionLimits { lock_wait: lock_wait(*timeout), statement: *timeout };
+                match servers.connect(limit, Some(limits)) {
+                    Err(error) if error.cause == Cause::TooManyConnections => {
                         let left = deadline.saturating_duration_since(Instant::now());
-                        pool.share_connections(&cause, servers.open_connections(), generation, left)
-                            .ok_or(Error::NoConnection(cause))
+                        pool.share_connections(&error, servers.open_connections(), generation, left)
+                            .ok_or(Error::NoConnection(error))?
                     }
-                    cause => Err(Error::NoConnection(cause)),
-                })?
+                    connected => connected.map_err(Error::NoConnection)?,
+                }
             }
         };
         connection.set_deadline(Some(deadline));
@@ -299,18 +264,10 @@ impl Client {
     }
 
     /// What must be left of a statement's time for another attempt.
-    fn needs(&self, class: ErrorClass) -> Duration {
-        match class {
-            // It may wait for the lock as long again, and would go on waiting after its client gave up.
-            ErrorClass::LockWait => Duration::from_secs(self.database.timeouts.lock_wait()),
-            ErrorClass::Conflict
-            | ErrorClass::ReadOnly
-            | ErrorClass::LostCluster
-            | ErrorClass::Lost
-            | ErrorClass::NotTheProtocol
-            | ErrorClass::TimedOut
-            | ErrorClass::Refused => Duration::ZERO,
-        }
+    fn least_time(&self, class: ErrorClass) -> Duration {
+        // The next attempt may wait for the lock as long again, and goes on waiting when it is abandoned.
+        let waits_again = class == ErrorClass::LockWait;
+        if waits_again { Duration::from_secs(lock_wait(self.database.timeout)) } else { Duration::ZERO }
     }
 }
 
@@ -319,47 +276,40 @@ impl Drop for Client {
         if let Some(connection) = self.connection.take() {
             self.database.pool.return_idle(connection);
         }
-        self.database.pool.return_place();
+        self.database.pool.return_slot();
     }
 }
 
-/// The error of a statement that is not repeated.
-pub(super) fn failure(error: &mysql::Error) -> Error {
-    match next_step(ErrorClass::new(error), error, MAX_ATTEMPTS, true, false) {
-        Step::Fail(error) => error,
-        Step::Repeat { .. } => Error::Lost(words(error)),
-    }
+fn max_queue_wait(timeout: Duration) -> Duration {
+    (timeout / 2).max(QUEUE_ALLOWANCE)
 }
 
-/// A time-out is never repeated, a lost connection once, and a lock or a wrong server a few times.
-fn next_step(class: ErrorClass, error: &mysql::Error, attempt: u32, outcome_unknown: bool, has_time: bool) -> Step {
-    let may_repeat = has_time && attempt < MAX_ATTEMPTS;
-    let repeat = Step::Repeat { pause: jitter(FIRST_PAUSE * attempt) };
+/// Seconds that a statement may wait for a lock. It is less than the shortest time of a statement, because an abandoned
+/// statement goes on waiting, and keeps its locks.
+fn lock_wait(timeout: Duration) -> u64 {
+    let shortest = timeout.min((timeout + QUEUE_ALLOWANCE).saturating_sub(max_queue_wait(timeout)));
+    (shortest.as_secs_f64().ceil() as u64).saturating_sub(1).max(1)
+}
+
+/// How long to wait before a statement is repeated; `None` when it must not be. A time-out is never repeated, a lost
+/// connection once, and a lock or a wrong server a few times.
+fn pause_before_repeat(class: ErrorClass, attempt: u32, outcome_unknown: bool) -> Option<Duration> {
     match class {
-        ErrorClass::Refused => Step::Fail(Error::refused(error)),
-        ErrorClass::TimedOut => Step::Fail(Error::TimedOut),
-        ErrorClass::Lost | ErrorClass::NotTheProtocol if may_repeat && !outcome_unknown => {
-            Step::Repeat { pause: Duration::ZERO }
+        ErrorClass::Refused | ErrorClass::TimedOut => None,
+        ErrorClass::Lost | ErrorClass::NotTheProtocol => (!outcome_unknown).then_some(Duration::ZERO),
+        ErrorClass::Conflict | ErrorClass::LockWait | ErrorClass::ReadOnly | ErrorClass::LostCluster => {
+            (attempt < MAX_ATTEMPTS).then(|| jitter(FIRST_PAUSE * attempt))
         }
-        ErrorClass::Lost | ErrorClass::NotTheProtocol => Step::Fail(Error::Lost(words(error))),
-        ErrorClass::Conflict | ErrorClass::LockWait if may_repeat => repeat,
-        ErrorClass::Conflict | ErrorClass::LockWait => Step::Fail(Error::Busy(words(error))),
-        ErrorClass::ReadOnly | ErrorClass::LostCluster if may_repeat => repeat,
-        ErrorClass::ReadOnly => Step::Fail(Error::NotWritable(WriteBlock::ReadOnly)),
-        ErrorClass::LostCluster => Step::Fail(Error::NotWritable(WriteBlock::LostCluster)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
 
     #[test]
     fn a_lock_is_given_up_before_the_statement_is() {
-        let wait = |ms: u64| {
-            Timeouts { connect: Duration::ZERO, statement: Duration::from_millis(ms) }.session_limits().lock_wait
-        };
+        let wait = |ms| lock_wait(Duration::from_millis(ms));
         assert_eq!(wait(5000), 3);
         assert_eq!(wait(10_000), 5);
         assert_eq!(wait(2500), 2);
@@ -367,20 +317,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_repeated_depends_on_the_class_the_attempt_and_the_time_that_is_left() {
-        let error = mysql::Error::IoError(io::ErrorKind::BrokenPipe.into());
-        let repeats = |class, attempt, outcome_unknown, has_time| {
-            matches!(next_step(class, &error, attempt, outcome_unknown, has_time), Step::Repeat { .. })
-        };
-        use ErrorClass::{Conflict, LockWait, Lost, LostCluster, ReadOnly, Refused, TimedOut};
+    fn what_is_repeated_depends_on_the_class_and_the_attempt() {
+        let repeats = |class, attempt, outcome_unknown| pause_before_repeat(class, attempt, outcome_unknown).is_some();
+        use ErrorClass::{Conflict, LockWait, Lost, LostCluster, NotTheProtocol, ReadOnly, Refused, TimedOut};
         for class in [Conflict, LockWait, ReadOnly, LostCluster] {
-            assert!(repeats(class, 1, true, true) && repeats(class, MAX_ATTEMPTS - 1, false, true), "{class:?}");
-            assert!(!repeats(class, MAX_ATTEMPTS, false, true) && !repeats(class, 1, false, false), "{class:?}");
+            assert!(repeats(class, 1, true) && repeats(class, MAX_ATTEMPTS - 1, false), "{class:?}");
+            assert!(!repeats(class, MAX_ATTEMPTS, false), "{class:?}");
         }
-        assert!(repeats(Lost, 1, false, true));
-        assert!(!repeats(Lost, 2, true, true), "once");
+        for class in [Lost, NotTheProtocol] {
+            assert!(repeats(class, 1, false) && !repeats(class, 2, true), "{class:?}: once");
+        }
         for class in [TimedOut, Refused] {
-            assert!(!repeats(class, 1, false, true), "{class:?}");
+            assert!(!repeats(class, 1, false), "{class:?}");
         }
     }
 }

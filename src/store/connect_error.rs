@@ -3,221 +3,198 @@
 use mysql::DriverError;
 use thiserror::Error as ThisError;
 
-use super::account::{Account, SettingNames};
-use super::error_class::ErrorClass;
-use super::error_text::words;
+use super::account::Account;
+use super::driver_error::{ErrorClass, words};
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq, ThisError)]
-pub enum ConnectError {
-    /// No address is known for the host.
-    #[error("no address found for the host {host} ({reason}): check {check}")]
-    NameNotFound {
-        /// The host as it is set.
-        host: String,
-        /// The resolver's words.
-        reason: String,
-        /// What the user has set.
-        check: String,
-    },
-    /// Nothing listens there, or it can't be reached.
-    #[error("no connection to {address} ({reason}): check that the database is up, then {check}")]
-    Refused {
-        /// Address and port.
-        address: String,
-        /// The system's words.
-        reason: String,
-        /// What the user has set.
-        check: String,
-    },
-    /// It did not answer in time.
-    #[error("{address} did not answer in time: check {check}, and DB_TIMEOUT")]
-    TimedOut {
-        /// Address and port.
-        address: String,
-        /// What the user has set.
-        check: String,
-    },
-    /// Something else than a database answers there.
-    #[error("{address} does not speak the protocol of MySQL: check {check}")]
-    NotADatabase {
-        /// Address and port.
-        address: String,
-        /// What the user has set.
-        check: String,
-    },
-    /// The server rejects the login.
-    #[error("access denied ({reason}): check {check}")]
-    Denied {
-        /// The server's words.
-        reason: String,
-        /// What the user has set, and what is odd about it.
-        check: String,
-    },
-    /// The account authenticates in a way that the `mysql` crate does not know.
-    #[error(
-        "the account authenticates by {plugin}, which is not supported: change it with ALTER USER … IDENTIFIED WITH \
-         caching_sha2_password BY … (MySQL) or IDENTIFIED VIA mysql_native_password (MariaDB)"
-    )]
-    UnknownPlugin {
-        /// The plugin's name.
-        plugin: String,
-    },
-    /// The server has no such database, or hides it from this user.
-    #[error("unknown database, or no privileges on it ({reason}): check {check}")]
-    NoDatabase {
-        /// The server's words.
-        reason: String,
-        /// What the user has set.
-        check: String,
-    },
-    /// No encryption, or not with the expected server.
-    #[error("no encrypted connection ({reason}): check {check}")]
-    NotEncrypted {
-        /// The words that came with it.
-        reason: String,
-        /// What the user has set.
-        check: String,
-    },
-    /// The server has no connection left for this service.
-    #[error("the server has no connection left ({reason}): check its max_connections and max_user_connections")]
-    TooManyConnections {
-        /// The server's words.
-        reason: String,
-    },
-    /// This service has its share of connections to the server, and none of them is free.
-    #[error("all connections to {address} wait for statements that were given up (DB_CONNECTIONS)")]
-    Saturated {
-        /// Address and port.
-        address: String,
-    },
-    /// The server is a Galera node outside the primary component.
-    #[error("{address}: this node has lost its cluster ({reason})")]
-    LostCluster {
-        /// Address and port.
-        address: String,
-        /// The server's words.
-        reason: String,
-    },
-    /// Anything else.
-    #[error("no connection to the database: {reason}")]
-    Other {
-        /// The words that came with it.
-        reason: String,
-    },
+#[error("{text}")]
+pub struct ConnectError {
+    /// What kind of failure it is.
+    pub cause: Cause,
+    /// For the operator: the server, its words, and the setting to check.
+    text: String,
 }
 
-impl ConnectError {
-    /// Whether it lasts until an operator changes something. A database that is just being created looks the same for a while.
-    pub fn is_permanent(&self) -> bool {
-        self.row().1
-    }
+/// The kinds of failures to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// No address is known for the host.
+    NameNotFound,
+    /// No program listens there, or the address can't be reached.
+    Refused,
+    /// The server did not answer in time.
+    TimedOut,
+    /// A program that is no database answers there.
+    NotADatabase,
+    /// The server rejects the login.
+    Denied,
+    /// The account authenticates in a way that the `mysql` crate does not know.
+    UnknownPlugin,
+    /// The server has no such database, or hides it from this user.
+    NoDatabase,
+    /// No encryption, or not with the expected server.
+    NotEncrypted,
+    /// The server has no connection left for this service.
+    TooManyConnections,
+    /// This service has its share of connections to the server, and none of them is free.
+    Saturated,
+    /// The server is a Galera node outside the primary component.
+    LostCluster,
+    /// Anything else.
+    Other,
+}
 
-    /// The cause without names and addresses, for an answer that anybody may read.
-    pub fn summary(&self) -> &'static str {
-        self.row().2
+/// What follows from a cause.
+struct Row {
+    cause: Cause,
+    /// Of the failures of several servers, the one that came furthest in the login says most.
+    specificity: u8,
+    is_permanent: bool,
+    label: &'static str,
+    summary: &'static str,
+}
+
+/// In the order of [`Cause`].
+const ROWS: [Row; 12] = [
+    row(Cause::NameNotFound, 0, "name_not_found", "the name of the database is not found"),
+    row(Cause::Refused, 1, "refused", "the database refuses connections"),
+    row(Cause::TimedOut, 2, "connect_timed_out", "the database does not answer in time"),
+    row(Cause::NotADatabase, 3, "not_a_database", "another service answers instead"),
+    permanent(row(Cause::Denied, 6, "denied", "the database denies access")),
+    permanent(row(Cause::UnknownPlugin, 6, "unknown_plugin", "the database denies access")),
+    permanent(row(Cause::NoDatabase, 5, "no_database", "the database is unknown to its server")),
+    permanent(row(Cause::NotEncrypted, 6, "not_encrypted", "the connection can't be encrypted")),
+    row(Cause::TooManyConnections, 4, "too_many_connections", "the database has no connection left"),
+    row(Cause::Saturated, 4, "saturated", "the database does not answer in time"),
+    row(Cause::LostCluster, 4, "lost_cluster", "this node has lost its cluster"),
+    row(Cause::Other, 3, "other", "the database gives no connection"),
+];
+
+// The order is checked when this is compiled.
+const _: () = {
+    let mut at = 0;
+    while at < ROWS.len() {
+        assert!(ROWS[at].cause as usize == at);
+        at += 1;
+    }
+};
+
+const fn row(cause: Cause, specificity: u8, label: &'static str, summary: &'static str) -> Row {
+    Row { cause, specificity, is_permanent: false, label, summary }
+}
+
+const fn permanent(row: Row) -> Row {
+    Row { is_permanent: true, ..row }
+}
+
+impl Cause {
+    /// The labels of all causes.
+    pub fn labels() -> impl Iterator<Item = &'static str> {
+        ROWS.iter().map(|row| row.label)
     }
 
     /// The cause as a label of metrics.
-    pub fn label(&self) -> &'static str {
-        self.row().3
+    pub fn label(self) -> &'static str {
+        self.row().label
     }
 
-    /// How specific it is: of the causes of several servers, the one that came furthest in the login says most.
-    pub(super) fn specificity(&self) -> u8 {
-        self.row().0
+    /// The cause without names and addresses, for a public response.
+    pub fn summary(self) -> &'static str {
+        self.row().summary
     }
 
-    /// All labels.
-    pub const LABELS: [&'static str; 12] = [
-        "name_not_found",
-        "refused",
-        "connect_timed_out",
-        "not_a_database",
-        "denied",
-        "unknown_plugin",
-        "no_database",
-        "not_encrypted",
-        "too_many_connections",
-        "saturated",
-        "lost_cluster",
-        "other",
-    ];
-
-    /// Specificity, permanence, summary and label.
-    fn row(&self) -> (u8, bool, &'static str, &'static str) {
-        match self {
-            ConnectError::NameNotFound { .. } => (0, false, "the name of the database is not found", "name_not_found"),
-            ConnectError::Refused { .. } => (1, false, "the database refuses connections", "refused"),
-            ConnectError::TimedOut { .. } => (2, false, "the database does not answer in time", "connect_timed_out"),
-            ConnectError::NotADatabase { .. } => (3, false, "another service answers instead", "not_a_database"),
-            ConnectError::Denied { .. } => (6, true, "the database denies access", "denied"),
-            ConnectError::UnknownPlugin { .. } => (6, true, "the database denies access", "unknown_plugin"),
-            ConnectError::NoDatabase { .. } => (5, true, "the database is unknown to its server", "no_database"),
-            ConnectError::NotEncrypted { .. } => (6, true, "the connection can't be encrypted", "not_encrypted"),
-            ConnectError::TooManyConnections { .. } => {
-                (4, false, "the database has no connection left", "too_many_connections")
-            }
-            ConnectError::Saturated { .. } => (4, false, "the database does not answer in time", "saturated"),
-            ConnectError::LostCluster { .. } => (4, false, "this node has lost its cluster", "lost_cluster"),
-            ConnectError::Other { .. } => (3, false, "the database gives no connection", "other"),
-        }
+    /// Whether it lasts until an operator changes something. A database that is just being created looks the same for a
+    /// while.
+    pub fn is_permanent(self) -> bool {
+        self.row().is_permanent
     }
 
-    /// Sorts an error that came while `account` was connecting to `address`.
-    pub(super) fn new(error: &mysql::Error, address: String, account: &Account) -> ConnectError {
-        let SettingNames { host, database, encryption, .. } = account.settings.clone();
-        match error {
-            mysql::Error::MySqlError(server) => {
-                let reason = words(error);
-                match server.code {
-                    // Wrong password, no such user or host, authentication by socket only.
-                    1045 | 1130 | 1251 | 1396 | 1524 | 1698 => {
-                        ConnectError::Denied { reason, check: account.denied_hint() }
-                    }
-                    1820 | 1862 | 3118 => ConnectError::Denied {
-                        reason: format!("the password is expired: {reason}"),
-                        check: account.denied_hint(),
-                    },
-                    1044 | 1049 => ConnectError::NoDatabase { reason, check: database },
-                    1040 | 1203 | 1226 => ConnectError::TooManyConnections { reason },
-                    3159 => ConnectError::NotEncrypted { reason, check: encryption },
-                    _ if ErrorClass::new(error) == ErrorClass::LostCluster => {
-                        ConnectError::LostCluster { address, reason }
-                    }
-                    _ => ConnectError::Other { reason },
-                }
+    pub(super) fn specificity(self) -> u8 {
+        self.row().specificity
+    }
+
+    fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
+}
+
+impl ConnectError {
+    pub(super) fn new(cause: Cause, text: String) -> ConnectError {
+        ConnectError { cause, text }
+    }
+
+    /// No address is known for `host`.
+    pub(super) fn name_not_found(host: &str, reason: &str, account: &Account) -> ConnectError {
+        let check = &account.settings.host;
+        let text = format!("no address found for the host {host} ({reason}): check {check}");
+        ConnectError::new(Cause::NameNotFound, text)
+    }
+
+    /// An error that came while `account` was connecting to `address`.
+    pub(super) fn of_driver(error: &mysql::Error, address: &str, account: &Account) -> ConnectError {
+        let cause = cause(error);
+        let (reason, settings) = (words(error), &account.settings);
+        let text = match cause {
+            Cause::Refused => {
+                let check = &settings.host;
+                format!("no connection to {address} ({reason}): check that the database is up, then {check}")
             }
-            mysql::Error::DriverError(DriverError::CouldNotConnect(Some((_, reason, _)))) => {
-                ConnectError::Refused { address, reason: reason.clone(), check: host }
+            Cause::TimedOut => {
+                format!("{address} did not answer in time: check {}, and DB_TIMEOUT", settings.host)
             }
-            mysql::Error::DriverError(DriverError::ConnectTimeout | DriverError::Timeout) => {
-                ConnectError::TimedOut { address, check: host }
+            Cause::NotADatabase => {
+                format!("{address} does not speak the protocol of MySQL: check {}", settings.host)
             }
-            mysql::Error::DriverError(DriverError::UnknownAuthPlugin(plugin)) => {
-                ConnectError::UnknownPlugin { plugin: plugin.clone() }
+            Cause::Denied => format!("access denied ({reason}): check {}", account.denied_hint()),
+            // MySQL asks an unknown user for any plugin, so that it does not reveal which users exist.
+            Cause::UnknownPlugin => format!(
+                "access denied ({reason}): check {}; an account that has this plugin must be changed with ALTER USER … \
+                 IDENTIFIED WITH caching_sha2_password BY … (MySQL) or IDENTIFIED VIA mysql_native_password (MariaDB)",
+                settings.user
+            ),
+            Cause::NoDatabase => {
+                format!("unknown database, or no privileges on it ({reason}): check {}", settings.database)
             }
-            mysql::Error::DriverError(DriverError::TlsNotSupported) => {
-                ConnectError::NotEncrypted { reason: "the server offers none".to_owned(), check: encryption }
+            Cause::NotEncrypted => format!("no encrypted connection ({reason}): check {}", settings.encryption),
+            Cause::TooManyConnections => format!(
+                "the server has no connection left ({reason}): check its max_connections and max_user_connections"
+            ),
+            Cause::LostCluster => format!("{address}: this node has lost its cluster ({reason})"),
+            Cause::NameNotFound | Cause::Saturated | Cause::Other => {
+                format!("no connection to the database: {address}: {reason}")
             }
-            mysql::Error::TlsError(error) => {
-                ConnectError::NotEncrypted { reason: error.to_string(), check: encryption }
-            }
-            // A rejected certificate is reported by the first write; the server reports its reason as an alert.
-            other if ["certificate", "fatal alert"].iter().any(|word| words(other).contains(word)) => {
-                ConnectError::NotEncrypted { reason: words(other), check: encryption }
-            }
-            other => match ErrorClass::new(other) {
-                ErrorClass::TimedOut => ConnectError::TimedOut { address, check: host },
-                ErrorClass::NotTheProtocol => ConnectError::NotADatabase { address, check: host },
-                ErrorClass::Lost
-                | ErrorClass::Conflict
-                | ErrorClass::LockWait
-                | ErrorClass::ReadOnly
-                | ErrorClass::LostCluster
-                | ErrorClass::Refused => ConnectError::Other { reason: format!("{address}: {}", words(other)) },
-            },
-        }
+        };
+        ConnectError::new(cause, text)
+    }
+}
+
+fn cause(error: &mysql::Error) -> Cause {
+    match error {
+        mysql::Error::MySqlError(server) => match server.code {
+            // Wrong or expired password, no such user or host, authentication by socket only.
+            1045 | 1130 | 1251 | 1396 | 1524 | 1698 | 1820 | 1862 | 3118 => Cause::Denied,
+            1044 | 1049 => Cause::NoDatabase,
+            1040 | 1203 | 1226 => Cause::TooManyConnections,
+            3159 => Cause::NotEncrypted,
+            _ if ErrorClass::new(error) == ErrorClass::LostCluster => Cause::LostCluster,
+            _ => Cause::Other,
+        },
+        mysql::Error::DriverError(DriverError::CouldNotConnect(Some(_))) => Cause::Refused,
+        mysql::Error::DriverError(DriverError::UnknownAuthPlugin(_)) => Cause::UnknownPlugin,
+        mysql::Error::DriverError(DriverError::TlsNotSupported) | mysql::Error::TlsError(_) => Cause::NotEncrypted,
+        // A rejected certificate is reported by the first write; the server reports its reason as an alert.
+        other if ["certificate", "fatal alert"].iter().any(|word| words(other).contains(word)) => Cause::NotEncrypted,
+        other => match ErrorClass::new(other) {
+            ErrorClass::TimedOut => Cause::TimedOut,
+            ErrorClass::NotTheProtocol => Cause::NotADatabase,
+            ErrorClass::Lost
+            | ErrorClass::Conflict
+            | ErrorClass::LockWait
+            | ErrorClass::ReadOnly
+            | ErrorClass::LostCluster
+            | ErrorClass::Refused => Cause::Other,
+        },
     }
 }
 
@@ -227,20 +204,31 @@ mod tests {
     use mysql::MySqlError;
     use std::io;
 
+    fn text(error: &mysql::Error) -> String {
+        ConnectError::of_driver(error, "db:3306", &Account::default()).to_string()
+    }
+
     #[test]
     fn each_cause_of_a_failed_connect_names_the_setting_to_check() {
-        let text = |code: u16| {
-            let server = MySqlError { state: "HY000".into(), message: "words".into(), code };
-            ConnectError::new(&mysql::Error::MySqlError(server), "db:3306".into(), &Account::default()).to_string()
-        };
-        assert!(text(1045).contains("MYSQL_PASSWORD"));
-        assert!(text(1049).contains("MYSQL_DB") && text(1044).contains("MYSQL_DB"));
-        assert!(text(1040).contains("max_connections"));
-        assert!(text(1820).contains("expired"));
         let refused =
             DriverError::CouldNotConnect(Some(("db".into(), "refused".into(), io::ErrorKind::ConnectionRefused)));
-        let text =
-            ConnectError::new(&mysql::Error::DriverError(refused), "db:3306".into(), &Account::default()).to_string();
-        assert!(text.contains("MYSQL_HOST") && text.contains("db:3306"), "{text}");
+        let text_of = |code: u16| {
+            text(&mysql::Error::MySqlError(MySqlError { state: "HY000".into(), message: "words".into(), code }))
+        };
+        for (text, words) in [
+            (text_of(1045), &["access denied", "MYSQL_PASSWORD"][..]),
+            (text_of(1049), &["unknown database", "MYSQL_DB"]),
+            (text_of(1044), &["no privileges", "MYSQL_DB"]),
+            (text_of(1040), &["max_connections", "max_user_connections"]),
+            (text_of(3159), &["no encrypted connection", "MYSQL_SSL_MODE"]),
+            (text(&mysql::Error::DriverError(refused)), &["refused", "db:3306", "MYSQL_HOST"]),
+            (
+                text(&mysql::Error::DriverError(DriverError::UnknownAuthPlugin("sha256_password".into()))),
+                &["access denied", "sha256_password", "MYSQL_USER", "ALTER USER"],
+            ),
+            (text(&mysql::Error::DriverError(DriverError::ConnectTimeout)), &["db:3306", "MYSQL_HOST", "DB_TIMEOUT"]),
+        ] {
+            assert!(words.iter().all(|words_of| text.contains(words_of)), "{words:?} in {text}");
+        }
     }
 }

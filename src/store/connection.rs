@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 use mysql::{ClientIdentity, Conn, DriverError, Opts, OptsBuilder, Params, Row, SslOpts};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::SockRef;
 
 use super::account::{Account, Encryption};
-use super::session::{self, ServerInfo, SessionError, SessionLimits};
-use super::socket;
+use super::session::{self, ServerInfo, SessionLimits};
 use crate::metrics::METRICS;
 
 /// Where a server listens.
@@ -44,6 +46,9 @@ pub(super) struct Connection {
     counted: Option<OpenConnection>,
 }
 
+/// A connection before it is known which primary it belongs to.
+pub(super) type Opened = (Conn, ServerInfo, OpenConnection);
+
 /// A statement that is prepared once for a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Statement<'a> {
@@ -63,10 +68,10 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Round trips of a login: the greeting, two of the authentication, the statements that set up the session.
 const LOGIN_ROUND_TRIPS: u32 = 5;
-/// The largest packet that the crate takes or sends. The server's own limit is the one that matters, and the crate would
-/// ask for it in a round trip for each connection.
+/// The largest packet that the crate takes or sends. The server's own limit is the one that matters; without this value the
+/// crate asks for it, which costs a round trip for each connection.
 const MAX_PACKET: usize = 64 * 1024 * 1024;
-/// Steps of the socket's time-out, so that it stays as it is from one quick statement to the next.
+/// Steps of the socket's time-out, so that it does not change from one quick statement to the next.
 const TIMEOUT_STEP: Duration = Duration::from_millis(50);
 
 impl Account {
@@ -77,7 +82,7 @@ impl Account {
         address: &ServerAddress,
         share: Duration,
         limits: Option<SessionLimits>,
-    ) -> Result<(Conn, ServerInfo), SessionError> {
+    ) -> Result<(Conn, ServerInfo), mysql::Error> {
         let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         let share = share.max(Duration::from_millis(1) * LOGIN_ROUND_TRIPS);
         let round_trip = share / LOGIN_ROUND_TRIPS;
@@ -85,7 +90,7 @@ impl Account {
             .user(Some(&self.user))
             .pass(self.password.as_ref())
             .db_name(Some(&self.database))
-            // Otherwise the crate changes over to the server's socket file after the first connect.
+            // Otherwise the crate switches to the server's socket file after the first connect.
             .prefer_socket(false)
             .tcp_connect_timeout(Some(share))
             .read_timeout(Some(round_trip))
@@ -124,7 +129,7 @@ impl Account {
                 options.ssl_opts(ssl.with_root_cert_path(Some(ca.clone())).with_danger_skip_domain_validation(true))
             }
             // The crate checks the certificate against the host that it connects to, so it needs the name and resolves it
-            // once more. By itself it tries the first address alone; bound to a family it tries all addresses of it.
+            // once more. Unbound, it tries the first address only; bound to a family, it tries all addresses of that family.
             Encryption::VerifyIdentity(ca) => {
                 let any = match address.ip() {
                     IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -150,28 +155,13 @@ impl fmt::Display for ServerAddress {
 
 impl Connection {
     /// A connection that is kept while `generation` is current.
-    pub(super) fn new(
-        conn: Conn,
-        info: ServerInfo,
-        server: ServerAddress,
-        generation: u64,
-        counted: OpenConnection,
-    ) -> Connection {
-        let socket_timeout = Some(Duration::ZERO);
-        Connection {
-            conn,
-            server,
-            info,
-            generation,
-            opened_at: Instant::now(),
-            deadline: None,
-            socket_timeout,
-            counted: Some(counted),
-        }
+    pub(super) fn new((conn, info, counted): Opened, server: ServerAddress, generation: u64) -> Connection {
+        let (opened_at, counted) = (Instant::now(), Some(counted));
+        let (deadline, socket_timeout) = (None, Some(Duration::ZERO));
+        Connection { conn, server, info, generation, opened_at, deadline, socket_timeout, counted }
     }
 
-    /// Counts this connection no longer, because it is going to be closed: that may block, and another one may be opened
-    /// meanwhile.
+    /// Stops counting this connection before it is closed: closing may block, and another one may be opened during that time.
     pub(super) fn stop_counting(&mut self) {
         self.counted = None;
     }
@@ -189,13 +179,18 @@ impl Connection {
         }
         let timeout = left.map(|left| TIMEOUT_STEP * (left.as_millis().div_ceil(TIMEOUT_STEP.as_millis()) as u32));
         if self.socket_timeout != timeout {
-            socket::set_timeouts(&self.conn, timeout)?;
+            // The crate sets the time-outs of a socket once, before the login. Zero would mean no limit.
+            let limit = timeout.map(|timeout| timeout.max(Duration::from_millis(1)));
+            let descriptor = descriptor(&self.conn);
+            let socket = SockRef::from(&descriptor);
+            socket.set_read_timeout(limit)?;
+            socket.set_write_timeout(limit)?;
             self.socket_timeout = timeout;
         }
         Ok(&mut self.conn)
     }
 
-    /// A round trip with the statement that the metrics call `name`. `statement` must read the whole result.
+    /// A round trip with the statement that the metrics call `name`. `statement` must read the complete result.
     pub(super) fn query<T>(
         &mut self,
         name: &str,
@@ -234,9 +229,13 @@ impl Connection {
         })
     }
 
-    /// Whether bytes have arrived or the other end has closed: the statement that was abandoned has ended.
+    /// Whether bytes have arrived or the other end has closed. Then an abandoned statement has ended.
     pub(super) fn has_input(&self) -> bool {
-        socket::has_input(&self.conn)
+        let descriptor = descriptor(&self.conn);
+        let mut sockets = [PollFd::new(&descriptor, PollFlags::IN)];
+        let immediately = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // After an error nothing is known of the socket, so it counts as closed.
+        poll(&mut sockets, Some(&immediately)).map_or(true, |ready| ready > 0)
     }
 }
 
@@ -260,6 +259,13 @@ impl Drop for OpenConnection {
         self.open.fetch_sub(1, Ordering::Relaxed);
         METRICS.database_connections.dec();
     }
+}
+
+/// The crate lends no more of its socket than the raw descriptor.
+#[allow(unsafe_code)]
+fn descriptor(conn: &Conn) -> BorrowedFd<'_> {
+    // SAFETY: `conn` owns the descriptor and keeps it open as long as the returned borrow of `conn` lasts.
+    unsafe { BorrowedFd::borrow_raw(conn.as_raw_fd()) }
 }
 
 /// An address in the form that the crate takes instead of a name.

@@ -1,4 +1,4 @@
-//! Reads what `SHOW CREATE TABLE` prints: columns, unique keys, engine and the next id of a table.
+//! Reads what `SHOW CREATE TABLE` prints: the columns, the keys and the options of a table.
 //!
 //! `information_schema` is not asked. MariaDB 10.11 crashes when a time limit or a KILL ends one of its queries that needs a
 //! temporary table, and this service describes its table every few seconds.
@@ -7,10 +7,21 @@
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CreateTable {
     pub(super) columns: Vec<Column>,
-    /// The columns of each unique key, joined by commas.
-    pub(super) unique_keys: Vec<String>,
+    pub(super) keys: Vec<Key>,
     pub(super) engine: String,
     pub(super) next_id: Option<u64>,
+    pub(super) is_partitioned: bool,
+    /// Old versions of its rows are kept (MariaDB).
+    pub(super) is_versioned: bool,
+}
+
+/// A key that is not a full-text one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) name: String,
+    /// Its columns, each with the length of its prefix if it has one: `message(10)`.
+    pub(super) columns: Vec<String>,
+    pub(super) is_unique: bool,
 }
 
 /// A column; all texts are in lower case.
@@ -28,17 +39,18 @@ pub(super) struct Column {
 impl CreateTable {
     pub(super) fn parse(statement: &str) -> CreateTable {
         let mut table = CreateTable::default();
-        for line in statement.lines().skip(1) {
-            let line = line.trim_start();
+        let mut lines = statement.lines().skip(1).map(str::trim_start);
+        for line in lines.by_ref() {
             if let Some(options) = line.strip_prefix(')') {
                 table.read_options(&without_quotes(options).to_ascii_lowercase());
                 break;
             } else if let Some(rest) = line.strip_prefix('`') {
                 table.columns.extend(Column::parse(rest));
-            } else if line.starts_with("PRIMARY KEY") || line.starts_with("UNIQUE KEY") {
-                table.unique_keys.extend(key_columns(line));
+            } else {
+                table.keys.extend(Key::parse(line));
             }
         }
+        table.is_partitioned = lines.any(|line| line.trim_start_matches("/*!50100 ").starts_with("PARTITION BY"));
         table
     }
 
@@ -49,6 +61,7 @@ impl CreateTable {
         };
         self.engine = option("engine").unwrap_or_default().to_owned();
         self.next_id = option("auto_increment").and_then(|number| number.parse().ok());
+        self.is_versioned = options.contains("with system versioning");
         let charset = option("charset").unwrap_or_default();
         self.columns.iter_mut().filter(|column| column.charset.is_empty()).for_each(|column| {
             charset.clone_into(&mut column.charset);
@@ -75,12 +88,25 @@ impl Column {
     }
 }
 
-/// The columns in the parentheses of a key.
-fn key_columns(line: &str) -> Option<String> {
-    // After the key's own name, which may hold parentheses.
-    let columns = line.rsplit_once(" (").map(|(_, columns)| columns)?;
-    let columns = columns.split_once(')').map_or(columns, |(columns, _)| columns);
-    Some(columns.replace('`', "").to_ascii_lowercase())
+impl Key {
+    fn parse(line: &str) -> Option<Key> {
+        let is_primary = line.starts_with("PRIMARY KEY");
+        let is_unique = is_primary || line.starts_with("UNIQUE KEY");
+        if !is_unique && !line.starts_with("KEY") {
+            return None;
+        }
+        let (name, rest) = match line.strip_prefix("PRIMARY KEY (") {
+            Some(rest) => ("PRIMARY", rest),
+            None => line.split_once('`')?.1.split_once("` (")?,
+        };
+        let mut depth = 0;
+        let end = rest.find(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            depth < 0
+        })?;
+        let columns = rest[..end].replace('`', "").to_ascii_lowercase();
+        Some(Key { name: name.to_owned(), columns: columns.split(',').map(str::to_owned).collect(), is_unique })
+    }
 }
 
 /// The text with an empty text in place of each quoted one; in a quoted text, quotes are doubled or escaped.
@@ -112,7 +138,7 @@ mod tests {
         `created_at` datetime(6) DEFAULT utc_timestamp(6),\n  `edited_at` datetime(6) DEFAULT NULL,\n  \
         `submit_key` binary(16) DEFAULT NULL,\n  `odd` enum('a, b','it''s') NOT NULL DEFAULT 'a, b',\n  \
         PRIMARY KEY (`id`),\n  UNIQUE KEY `a (key)` (`submit_key`),\n  UNIQUE KEY `two` (`id`,`odd`),\n  \
-        KEY `plain` (`created_at`)\n) ENGINE=InnoDB AUTO_INCREMENT=8 DEFAULT CHARSET=utf8mb4 \
+        KEY `plain` (`created_at`,`message`(10)) USING BTREE COMMENT 'a) b',\n  FULLTEXT KEY `words` (`message`)\n) ENGINE=InnoDB AUTO_INCREMENT=8 DEFAULT CHARSET=utf8mb4 \
         COLLATE=utf8mb4_general_ci COMMENT='ENGINE=MyISAM CHARSET=latin1'";
 
     fn column<'a>(table: &'a CreateTable, name: &str) -> &'a Column {
@@ -128,16 +154,34 @@ mod tests {
         assert!(column(&table, "id").attributes.contains("auto_increment"));
         assert_eq!(column(&table, "created_at").kind, "datetime(6)");
         assert!(column(&table, "created_at").attributes.contains("utc_timestamp"));
-        assert_eq!(table.unique_keys, ["id", "submit_key", "id,odd"]);
+        let keys: Vec<String> =
+            table.keys.iter().map(|key| format!("{} {} {}", key.name, key.columns.join("+"), key.is_unique)).collect();
+        assert_eq!(
+            keys,
+            ["PRIMARY id true", "a (key) submit_key true", "two id+odd true", "plain created_at+message(10) false"]
+        );
         assert_eq!((table.engine.as_str(), table.next_id), ("innodb", Some(8)));
+        assert!(!table.is_partitioned && !table.is_versioned);
     }
 
     #[test]
-    fn a_column_has_its_own_character_set_or_that_of_the_table_and_quoted_texts_say_nothing() {
+    fn a_column_has_its_own_character_set_or_that_of_the_table_and_quoted_texts_are_ignored() {
         let table = CreateTable::parse(MARIADB);
         assert_eq!(column(&table, "message").charset, "latin1");
         assert_eq!(column(&table, "odd").charset, "utf8mb4");
         assert!(column(&table, "odd").attributes.contains("not null default ''"));
+    }
+
+    #[test]
+    fn partitions_and_versions_are_recognised_in_the_options_alone() {
+        let table =
+            |end: &str| CreateTable::parse(&format!("CREATE TABLE `messages` (\n  `id` int\n) ENGINE=InnoDB{end}"));
+        for end in ["\n PARTITION BY RANGE (`id`)\n(PARTITION `p` ...)", "\n/*!50100 PARTITION BY HASH (`id`) */"] {
+            assert!(table(end).is_partitioned, "{end}");
+        }
+        assert!(table(" DEFAULT CHARSET=utf8mb4 WITH SYSTEM VERSIONING").is_versioned);
+        let comment = table(" COMMENT='WITH SYSTEM VERSIONING PARTITION BY'");
+        assert!(!comment.is_partitioned && !comment.is_versioned);
     }
 
     #[test]

@@ -5,12 +5,11 @@ use mysql::prelude::Queryable;
 
 use super::client::Client;
 use super::connection::Statement;
-use super::error::Error;
+use super::error::{Error, WriteBlock};
 use super::messages::read;
 use super::migration_step::Step;
 use super::schema::{SchemaState, Table};
-use super::version::Version;
-use super::write_block::WriteBlock;
+use super::session::{Version, is_on};
 
 /// Each needs the privilege and a server that takes writes, and finds no row.
 const WRITES: [&str; 3] = [
@@ -21,7 +20,6 @@ const WRITES: [&str; 3] = [
 const READ: Statement<'_> =
     Statement::new("check_reads", "SELECT id, message, created_at, edited_at FROM messages ORDER BY id LIMIT 1");
 const READ_ONLY: &str = "SELECT @@GLOBAL.read_only, @@innodb_read_only LIMIT 1";
-
 const FLUSH_LOG: &str = "SELECT @@innodb_flush_log_at_trx_commit LIMIT 1";
 
 impl Client {
@@ -56,34 +54,35 @@ impl Client {
     /// # Errors
     /// When the check itself fails, which says nothing of writes.
     pub fn write_block(&mut self, take_over: bool) -> Result<Option<WriteBlock>, Error> {
-        let (block, table) = self.run(|connection, _| {
+        let table = self.run(|connection, _| {
             let read_only: Option<(String, String)> = connection.conn()?.query_first(READ_ONLY)?;
             if read_only.is_some_and(|(global, engine)| is_on(&global) || is_on(&engine)) {
-                return Ok((Some(WriteBlock::ReadOnly), None));
+                return Ok(Err(WriteBlock::ReadOnly));
             }
             let info = connection.info.clone();
             if info.has_lost_cluster(connection.conn()?)? {
-                return Ok((Some(WriteBlock::LostCluster), None));
+                return Ok(Err(WriteBlock::LostCluster));
             }
-            Ok((None, Some(Table::describe(connection)?)))
+            Table::describe(connection).map(Ok)
         })?;
-        let Some(table) = table else { return Ok(block) };
-        let reason = match table.state(take_over) {
+        let table = match table {
+            Ok(table) => table,
+            Err(block) => return Ok(Some(block)),
+        };
+        let state = table.state(take_over);
+        let reason = match &state {
             SchemaState::Current | SchemaState::Needs(Step::WidenId { .. }) if table.is_out_of_ids() => {
                 return Ok(Some(WriteBlock::NoIdsLeft));
             }
-            SchemaState::Current | SchemaState::Needs(Step::WidenId { .. }) => None,
-            SchemaState::Missing => Some("the table messages does not exist".to_owned()),
-            SchemaState::Incompatible(reason) => Some(reason),
+            SchemaState::Current | SchemaState::Needs(Step::WidenId { .. }) => return self.missing_privilege(),
+            SchemaState::Missing => "the table messages does not exist".to_owned(),
+            SchemaState::Incompatible(reason) => reason.clone(),
             SchemaState::Needs(_) => {
-                let statements = table.state(take_over).statements().join("; ");
-                Some(format!("the table messages was changed; restart this service, or run: {statements}"))
+                let statements = state.statements().join("; ");
+                format!("the table messages was changed; restart this service, or run: {statements}")
             }
         };
-        match reason {
-            Some(reason) => Ok(Some(WriteBlock::Table(reason))),
-            None => self.missing_privilege(),
-        }
+        Ok(Some(WriteBlock::Table(reason)))
     }
 
     /// Tries each kind of write without a row.
@@ -99,9 +98,4 @@ impl Client {
         }
         Ok(None)
     }
-}
-
-/// A number or a word, depending on the version.
-fn is_on(value: &str) -> bool {
-    !matches!(value, "0" | "OFF")
 }

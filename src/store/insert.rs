@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use mysql::prelude::Queryable;
-use mysql::{Conn, Row, Value};
+use mysql::{Row, Value};
 
 use super::client::Client;
 use super::connection::{Connection, Statement};
@@ -33,7 +33,7 @@ pub struct NewRow<'a> {
     pub text: &'a NewMessage,
     /// The key was generated here, so that nothing else can have stored a row with it.
     pub key_is_ours: bool,
-    /// The stored message is wanted, and not only its id.
+    /// The response needs the stored message, and not only its id.
     pub full: bool,
 }
 
@@ -44,19 +44,19 @@ pub enum Outcome {
     Stored {
         /// Its id.
         id: u64,
-        /// The stored message, when it was wanted or differs from the one that was sent.
+        /// The stored message, when the response needs it or the database has changed it.
         message: Option<Message>,
     },
     /// Its key had been stored before, with this message.
     Replayed(Message),
-    /// Its key had been stored before, with this message, whose text is another one.
+    /// Its key had been stored before, with this message, which has another text.
     KeyReused(Message),
-    /// It is not stored, or that is not known.
+    /// It is not stored, or the outcome is unknown.
     Failed(Error),
 }
 
 impl Outcome {
-    /// Why it is not known to be stored.
+    /// Why it may not be stored.
     pub fn failure(&self) -> Option<&Error> {
         match self {
             Outcome::Failed(cause) => Some(cause),
@@ -68,17 +68,14 @@ impl Outcome {
 /// What one statement put into the table.
 struct Inserted {
     /// The ids of the rows that it made, as far as they are known.
-    ids: Ids,
+    ids: HashMap<IdempotencyKey, u64>,
     /// How many rows it made.
     count: u64,
-    /// Rows that it made and whose ids are not known have this one or a larger one.
+    /// The rows that it made and whose ids are unknown have this id or a larger one.
     first: Option<u64>,
     /// Every row is either new or a duplicate.
     is_complete: bool,
 }
-
-/// Ids by key.
-struct Ids(Vec<(IdempotencyKey, u64)>);
 
 impl Client {
     /// Stores `rows`, whose keys must differ, and returns what became of each, in their order.
@@ -95,20 +92,14 @@ impl Client {
 
     fn insert_one_by_one(&mut self, rows: &[NewRow<'_>]) -> Vec<Outcome> {
         let mut outage = None;
-        let mut one = |row: &NewRow<'_>| {
-            if let Some(error) = &outage {
-                return Outcome::Failed(Error::clone(error));
-            }
-            match self.insert_batch(std::slice::from_ref(row)).map(|mut outcomes| outcomes.pop()) {
-                Ok(Some(outcome)) => outcome,
-                Ok(None) => Outcome::Failed(Error::Refused("an insert has no outcome".to_owned())),
-                Err(error) => {
-                    outage = Some(error.clone()).filter(Error::is_outage);
-                    Outcome::Failed(error)
-                }
-            }
+        let mut one = |row| {
+            let result = outage.clone().map_or_else(|| self.insert_batch(row), Err);
+            result.unwrap_or_else(|error| {
+                outage = Some(error.clone()).filter(Error::is_outage);
+                vec![Outcome::Failed(error)]
+            })
         };
-        rows.iter().map(&mut one).collect()
+        rows.chunks(1).flat_map(&mut one).collect()
     }
 
     fn insert_batch(&mut self, rows: &[NewRow<'_>]) -> Result<Vec<Outcome>, Error> {
@@ -139,11 +130,10 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// The outcome of each row, and whether the database changed a text.
     fn insert(&self, connection: &mut Connection) -> Result<(Vec<Outcome>, bool), mysql::Error> {
-        let returning = self.rows.len() > 1 && connection.info.version.inserts_returning();
-        let inserted = if returning { self.insert_returning(connection) } else { self.insert_plainly(connection) }?;
+        let inserted = self.run(connection)?;
         let is_lossy = !inserted.is_complete && has_lossy_warning(connection)?;
         let is_unclear = |row: &&NewRow<'_>| {
-            row.full || self.reads_back || !inserted.is_complete || inserted.ids.get(row.key).is_none()
+            row.full || self.reads_back || !inserted.is_complete || !inserted.ids.contains_key(&row.key)
         };
         let unclear: Vec<IdempotencyKey> = self.rows.iter().filter(is_unclear).map(|row| row.key).collect();
         let mut stored = stored(connection, &unclear)?;
@@ -154,10 +144,10 @@ impl Batch<'_> {
         let mut altered = false;
         let mut outcomes = Vec::with_capacity(self.rows.len());
         for row in self.rows {
-            let id = inserted.ids.get(row.key);
+            let id = inserted.ids.get(&row.key).copied();
             let Some(message) = stored.remove(&row.key) else {
                 outcomes.push(match id {
-                    // It may have been deleted since; it was stored all the same.
+                    // It was stored, and may have been deleted since.
                     Some(id) => Outcome::Stored { id, message: None },
                     None => Outcome::Failed(Error::Refused("the row is missing after the insert".to_owned())),
                 });
@@ -189,52 +179,29 @@ impl Batch<'_> {
         Ok((outcomes, altered))
     }
 
-    /// For servers whose INSERT can return the ids and keys of the rows that it made, which saves a round trip.
-    fn insert_returning(&self, connection: &mut Connection) -> Result<Inserted, mysql::Error> {
-        let mut sql = statement(self.rows);
-        sql.push_str(" RETURNING id, submit_key");
-        connection.query("insert", |conn| {
-            let ids = conn.query_fold(sql, Vec::with_capacity(self.rows.len()), |mut ids, mut row: Row| {
+    /// Runs the INSERT. Where it can return the ids and keys of its rows, that saves a round trip; otherwise their ids are
+    /// read, if all rows are new.
+    fn run(&self, connection: &mut Connection) -> Result<Inserted, mysql::Error> {
+        let rows = self.rows.len();
+        let returning = rows > 1 && connection.info.version.inserts_returning();
+        let sql = statement(self.rows) + if returning { " RETURNING id, submit_key" } else { "" };
+        let (mut ids, count, first, warnings) = connection.query("insert", |conn| {
+            let ids = conn.query_fold(sql, HashMap::with_capacity(rows), |mut ids, mut row: Row| {
                 ids.extend(key(row.take(1)).zip(row.take(0)));
                 ids
             })?;
-            let count = ids.len() as u64;
-            Ok(Inserted { count, first: None, is_complete: self.is_complete(count, conn), ids: Ids::new(ids) })
-        })
-    }
-
-    /// Asks for the ids, if all rows are new.
-    fn insert_plainly(&self, connection: &mut Connection) -> Result<Inserted, mysql::Error> {
-        let sql = statement(self.rows);
-        let (count, first, is_complete) = connection.query("insert", |conn| {
-            conn.query_drop(sql)?;
-            let count = conn.affected_rows();
-            Ok((count, conn.last_insert_id(), self.is_complete(count, conn)))
+            let count = if returning { ids.len() as u64 } else { conn.affected_rows() };
+            Ok((ids, count, conn.last_insert_id(), conn.warnings()))
         })?;
-        let all_new = is_complete && count == self.rows.len() as u64;
-        let ids = match self.rows {
-            [row] if all_new => vec![(row.key, first)],
-            _ if all_new => new_ids(connection, first, self.rows.len())?,
-            _ => Vec::new(),
-        };
-        Ok(Inserted { ids: Ids::new(ids), count, first: Some(first).filter(|_| count > 0), is_complete })
-    }
-
-    /// Whether all rows that were not inserted are duplicates. IGNORE makes a duplicate a warning, and bad values as well.
-    fn is_complete(&self, inserted: u64, conn: &Conn) -> bool {
-        inserted + u64::from(conn.warnings()) == self.rows.len() as u64
-    }
-}
-
-impl Ids {
-    /// Rows are inserted in the order of their keys, so there is little to sort.
-    fn new(mut ids: Vec<(IdempotencyKey, u64)>) -> Ids {
-        ids.sort_unstable();
-        Ids(ids)
-    }
-
-    fn get(&self, key: IdempotencyKey) -> Option<u64> {
-        self.0.binary_search_by_key(&key, |(key, _)| *key).ok().map(|at| self.0[at].1)
+        // IGNORE makes a duplicate a warning, and bad values as well.
+        let is_complete = count + u64::from(warnings) == rows as u64;
+        if !returning && is_complete && count == rows as u64 {
+            ids = match self.rows {
+                [row] => HashMap::from([(row.key, first)]),
+                _ => new_ids(connection, first, rows)?,
+            };
+        }
+        Ok(Inserted { ids, count, first: (!returning && count > 0).then_some(first), is_complete })
     }
 }
 
@@ -254,11 +221,13 @@ fn has_lossy_warning(connection: &mut Connection) -> Result<bool, mysql::Error> 
 }
 
 /// The keys and ids of the `count` rows from `first` on; rows of other writers may be among them, and ours after them.
-fn new_ids(connection: &mut Connection, first: u64, count: usize) -> Result<Vec<(IdempotencyKey, u64)>, mysql::Error> {
-    connection.fold(IDS, (first, count as u64), Vec::with_capacity(count), |ids, mut row| {
-        if let Some(key) = key(row.take(1)) {
-            ids.push((key, number(row.take(0))));
-        }
+fn new_ids(
+    connection: &mut Connection,
+    first: u64,
+    count: usize,
+) -> Result<HashMap<IdempotencyKey, u64>, mysql::Error> {
+    connection.fold(IDS, (first, count as u64), HashMap::with_capacity(count), |ids, mut row| {
+        ids.extend(key(row.take(1)).zip(Some(number(row.take(0)))));
     })
 }
 
@@ -269,13 +238,13 @@ fn stored(
 ) -> Result<HashMap<IdempotencyKey, Message>, mysql::Error> {
     let Some(last) = keys.last() else { return Ok(HashMap::new()) };
     // Filled up to a power of two with a repeated key, so that a few prepared statements serve all sizes.
-    let places = keys.len().next_power_of_two();
-    let filled = keys.iter().chain(std::iter::repeat(last)).take(places);
+    let placeholders = keys.len().next_power_of_two();
+    let filled = keys.iter().chain(std::iter::repeat(last)).take(placeholders);
     let params: Vec<Value> = filled.map(|key| Value::Bytes(key.as_bytes().to_vec())).collect();
     let select = format!(
         "SELECT id, message, created_at, edited_at, submit_key FROM messages WHERE submit_key IN (?{}) \
-         ORDER BY id LIMIT {places}",
-        ", ?".repeat(places - 1)
+         ORDER BY id LIMIT {placeholders}",
+        ", ?".repeat(placeholders - 1)
     );
     let select = Statement::new("by_key", &select);
     connection.fold(select, params, HashMap::with_capacity(keys.len()), |stored, mut row| {

@@ -20,6 +20,7 @@ const BY_ID: Statement<'_> =
 const REPLACE: Statement<'_> =
     Statement::new("replace", "UPDATE messages SET message = ?, edited_at = UTC_TIMESTAMP(6) WHERE id = ?");
 const REMOVE: Statement<'_> = Statement::new("remove", "DELETE FROM messages WHERE id = ?");
+
 impl Client {
     /// The newest `limit` messages, newest first.
     pub fn newest(&mut self, limit: usize) -> Result<Vec<Message>, Error> {
@@ -51,7 +52,7 @@ impl Client {
 
     /// Deletes the message with this id. False when there was none.
     pub fn remove(&mut self, id: u64) -> Result<bool, Error> {
-        // An attempt whose answer was lost may have deleted it.
+        // An attempt whose reply was lost may have deleted it.
         self.run(|connection, outcome_unknown| {
             connection.execute(REMOVE, (id,)).map(|affected| affected > 0 || outcome_unknown)
         })
@@ -87,7 +88,7 @@ pub(super) fn number(value: Option<Value>) -> u64 {
 
 fn text(value: Option<Value>) -> String {
     match value {
-        // Taken over as it is; it was checked by the database, whose column has a character set.
+        // Used without a copy. The database has checked it, because the column has a character set.
         Some(Value::Bytes(bytes)) => {
             String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
         }
@@ -97,6 +98,8 @@ fn text(value: Option<Value>) -> String {
 
 fn timestamp(value: Value) -> Option<Timestamp> {
     match value {
+        // Another program's way to store no time, or no complete date.
+        Value::Date(_, 0, ..) | Value::Date(_, _, 0, ..) => None,
         Value::Date(year, month, day, hour, minute, second, microsecond) => {
             Some(Timestamp { year, month, day, hour, minute, second, microsecond })
         }

@@ -8,10 +8,8 @@ const MESSAGE_SQL: &str = include_str!("../../message.sql");
 pub enum Step {
     /// A local time of another program becomes a moment.
     LocalTimeToTimestamp,
-    /// A moment becomes a time in UTC, and new rows get theirs.
-    TimestampToUtc,
-    /// The time gets its microseconds.
-    WidenTime,
+    /// A moment, or a UTC time without microseconds, becomes a time in UTC, and new rows get theirs.
+    TimeToUtc,
     /// Columns are missing. They begin as NULL, so that old rows keep no time.
     AddColumns(Vec<&'static str>),
     /// New rows, also those of other programs, get their time.
@@ -43,8 +41,7 @@ pub(super) fn create_statements() -> Vec<String> {
 impl Step {
     pub(super) fn describe(&self) -> &'static str {
         match self {
-            Step::LocalTimeToTimestamp | Step::TimestampToUtc => "converting the times of the table to UTC",
-            Step::WidenTime => "adding microseconds to the times of the table",
+            Step::LocalTimeToTimestamp | Step::TimeToUtc => "converting the times of the table to UTC",
             Step::AddColumns(_) => "adding columns to the table",
             Step::SetDefault => "setting the default of created_at",
             Step::ConvertEngine => "converting the table to InnoDB",
@@ -64,9 +61,7 @@ impl Step {
                 "ALTER TABLE messages MODIFY created_at TIMESTAMP(6) NULL DEFAULT NULL".to_owned(),
                 "SET SESSION time_zone = '+00:00'".to_owned(),
             ],
-            Step::TimestampToUtc | Step::WidenTime => {
-                alter("MODIFY created_at DATETIME(6) NULL DEFAULT (UTC_TIMESTAMP(6))")
-            }
+            Step::TimeToUtc => alter("MODIFY created_at DATETIME(6) NULL DEFAULT (UTC_TIMESTAMP(6))"),
             Step::AddColumns(names) => {
                 let added = ADDED.iter().filter(|(name, _)| names.contains(name));
                 let columns: Vec<_> = added.map(|(name, kind)| format!("ADD COLUMN {name} {kind} NULL")).collect();

@@ -1,8 +1,8 @@
 //! The connections of this service to its database: as many as DB_CONNECTIONS allows, shared by everything that needs one.
 //!
-//! A [`Client`](super::Client) holds one place in the pool while it lives. A connection whose statement was given up keeps
-//! its place until the statement has ended: a server does not notice that its client is gone while it waits for a lock, so
-//! other connections would pile up beside it. Never runs a statement.
+//! A [`Client`](super::Client) holds one slot of the pool while it lives. A connection with an abandoned statement keeps its
+//! slot until the statement has ended: a server does not notice that its client is gone while it waits for a lock, and would
+//! collect one connection after the other. Never runs a statement.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,28 +13,28 @@ use super::connect_error::ConnectError;
 use super::connection::Connection;
 use crate::metrics::METRICS;
 
-/// The places and the idle connections.
+/// The slots and the idle connections.
 pub(super) struct Pool {
     size: usize,
     state: Mutex<State>,
-    /// A place or a connection was returned.
+    /// A slot or a connection was returned.
     returned: Condvar,
 }
 
 struct State {
-    /// Places that can be used; fewer than the size while the server grants no more connections.
+    /// Slots that can be used; fewer than the size while the server grants no more connections.
     granted: usize,
     /// When the server last refused another connection.
     refused_at: Option<Instant>,
     in_use: usize,
-    /// Callers of [`Pool::wait_for_place`], which have precedence.
+    /// Callers of [`Pool::wait_for_slot`], which have precedence.
     waiting: usize,
-    /// The one that was used last comes first, so that a quiet service needs few.
+    /// The connection that was used last is used first, so that a quiet service needs few.
     idle: Vec<Connection>,
     abandoned: Vec<Abandoned>,
 }
 
-/// A connection whose statement was given up.
+/// A connection with an abandoned statement.
 struct Abandoned {
     connection: Connection,
     /// When the server must have ended the statement by its own limits.
@@ -52,25 +52,23 @@ impl Pool {
         Pool { size, state: Mutex::new(state), returned: Condvar::new() }
     }
 
-    /// Takes a place, if one is free. When every place is taken by an abandoned statement, the caller gets one all the same:
-    /// its requests must fail now, or another server must be found.
-    pub(super) fn take_place(&self, generation: u64) -> bool {
+    /// Takes a slot, if one is free. When abandoned statements have taken every slot, the caller still gets one: its
+    /// requests must fail now, or another server must be found.
+    pub(super) fn take_slot(&self, generation: u64) -> bool {
         let mut state = self.lock();
         state.reap();
-        let free = state.free(generation);
-        let has_place = free > state.waiting || state.in_use == 0 && state.waiting == 0;
-        state.in_use += usize::from(has_place);
-        has_place
+        let has_slot = state.has_free_slot(generation);
+        state.in_use += usize::from(has_slot);
+        has_slot
     }
 
-    /// Whether [`Pool::take_place`] would give a place.
-    pub(super) fn has_place(&self, generation: u64) -> bool {
-        let state = self.lock();
-        state.free(generation) > state.waiting || state.in_use == 0 && state.waiting == 0
+    /// Whether [`Pool::take_slot`] would give a slot.
+    pub(super) fn has_free_slot(&self, generation: u64) -> bool {
+        self.lock().has_free_slot(generation)
     }
 
-    /// Takes a place as soon as one is free, within `limit`.
-    pub(super) fn wait_for_place(&self, generation: u64, limit: Duration) -> bool {
+    /// Takes a slot as soon as one is free, within `limit`.
+    pub(super) fn wait_for_slot(&self, generation: u64, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut state = self.lock();
         state.waiting += 1;
@@ -89,8 +87,8 @@ impl Pool {
         true
     }
 
-    /// Returns a place.
-    pub(super) fn return_place(&self) {
+    /// Returns a slot.
+    pub(super) fn return_slot(&self) {
         let mut state = self.lock();
         state.in_use -= 1;
         if state.waiting > 0 {
@@ -98,8 +96,8 @@ impl Pool {
         }
     }
 
-    /// An idle connection of this generation that was opened after `lost_at`, when a connection was lost; all others that it
-    /// meets are closed.
+    /// An idle connection of this generation that was opened after `lost_at`, when a connection was lost. Closes the others
+    /// that it finds first.
     pub(super) fn take_idle(&self, generation: u64, lost_at: Option<Instant>) -> Option<Connection> {
         let mut state = self.lock();
         let mut outdated = Vec::new();
@@ -127,7 +125,7 @@ impl Pool {
         drop(idle);
     }
 
-    /// Keeps a connection that is sound for the next client.
+    /// Keeps a sound connection for the next client.
     pub(super) fn return_idle(&self, connection: Connection) {
         let mut state = self.lock();
         state.idle.push(connection);
@@ -136,13 +134,13 @@ impl Pool {
         }
     }
 
-    /// Keeps the place of a connection whose statement was given up, until the statement has ended or `limit` has passed.
+    /// Keeps the slot of a connection with an abandoned statement, until the statement has ended or `limit` has passed.
     pub(super) fn abandon(&self, connection: Connection, limit: Duration) {
         self.lock().abandoned.push(Abandoned { connection, until: Instant::now() + limit });
     }
 
-    /// The server grants no other connection now, for this `cause`: goes on with those that are `open`. Returns one of them
-    /// as soon as it is idle, within `limit`; nothing when there is none or it takes too long.
+    /// Goes on with the connections that are `open`, because the server refuses another one for this `cause`. Returns one of
+    /// them as soon as it is idle, within `limit`; nothing when there is none or it takes too long.
     pub(super) fn share_connections(
         &self,
         cause: &ConnectError,
@@ -175,7 +173,7 @@ impl Pool {
         }
     }
 
-    /// Frees the places of abandoned statements that have ended, and tries again what the server refused a while ago.
+    /// Frees the slots of abandoned statements that have ended, and allows another connection a while after a refusal.
     pub(super) fn maintain(&self) {
         let mut state = self.lock();
         state.reap();
@@ -194,6 +192,10 @@ impl Pool {
 }
 
 impl State {
+    fn has_free_slot(&self, generation: u64) -> bool {
+        self.free(generation) > self.waiting || self.in_use == 0 && self.waiting == 0
+    }
+
     fn free(&self, generation: u64) -> usize {
         let abandoned = self.abandoned.iter().filter(|abandoned| abandoned.connection.generation == generation).count();
         self.granted.saturating_sub(self.in_use + abandoned)

@@ -4,7 +4,7 @@ use mysql::Row;
 use mysql::prelude::Queryable;
 
 use super::connection::Connection;
-use super::create_table::{Column, CreateTable};
+use super::create_table::{Column, CreateTable, Key};
 use super::migration_step::{ADDED, Step, create_statements};
 
 /// What the table is like, compared with what this service needs.
@@ -75,6 +75,12 @@ impl Table {
         table.next_step().map_or(SchemaState::Current, SchemaState::Needs)
     }
 
+    /// Whether each row must have a time.
+    pub(super) fn needs_time(&self) -> bool {
+        let created_at = self.create.as_ref().and_then(|table| table.column("created_at"));
+        created_at.is_some_and(|column| column.attributes.contains("not null"))
+    }
+
     /// Whether the engine keeps what it has committed.
     pub fn is_durable(&self) -> bool {
         self.create.as_ref().is_none_or(CreateTable::is_durable)
@@ -92,53 +98,72 @@ impl Table {
         table.column("id").zip(table.next_id).is_some_and(|(id, next)| next >= max_id(&id.kind))
     }
 
+    /// What prevents the use of the table, with the statement that changes it.
     fn incompatibility(&self, table: &CreateTable, take_over: bool) -> Option<String> {
+        let alter = |problem: String, change: &str| Some(format!("{problem}; run: ALTER TABLE messages {change}"));
+        let rename = |problem: &str| Some(format!("{problem}; run: RENAME TABLE messages TO old_messages"));
         if self.is_view {
-            return Some("it is a view; rename the view, or set MYSQL_DB to another database".to_owned());
+            return rename("it is a view");
         }
         let (Some(id), Some(message)) = (table.column("id"), table.column("message")) else {
-            return Some(
-                "it has no columns id and message; rename it: RENAME TABLE messages TO old_messages".to_owned(),
-            );
+            return rename("it has no columns id and message");
         };
         if !id.kind.contains("int") {
-            return Some(format!("its column id is {}, not an integer", id.kind));
+            return rename(&format!("its column id is {}, not an integer", id.kind));
         }
-        if !table.unique_keys.iter().any(|key| key == "id") {
-            let keyless = "its column id is no key; run: ALTER TABLE messages ADD PRIMARY KEY (id)";
-            return Some(keyless.to_owned());
+        // In MariaDB, JSON is a text with a check.
+        let kind = if message.attributes.contains("json_valid") { "json" } else { &message.kind };
+        if !kind.contains("text") && !kind.contains("char") {
+            return rename(&format!("its column message is {kind}, not text"));
+        }
+        if !table.keys.iter().any(|key| key.is_unique && key.columns == ["id"]) {
+            let has_primary = table.keys.iter().any(|key| key.name == "PRIMARY");
+            let kind = if has_primary { "UNIQUE" } else { "PRIMARY" };
+            return alter("its column id is no key".to_owned(), &format!("ADD {kind} KEY (id)"));
         }
         if !id.attributes.contains("auto_increment") {
-            let fix = "ALTER TABLE messages MODIFY id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT";
-            return Some(format!("its column id has no AUTO_INCREMENT; run: {fix}"));
+            let change = "MODIFY id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT";
+            return alter("its column id has no AUTO_INCREMENT".to_owned(), change);
         }
-        if !message.kind.contains("text") && !message.kind.contains("char") {
-            return Some(format!("its column message is {}, not text", message.kind));
-        }
-        if let Some(created_at) = table.column("created_at")
-            && !created_at.kind.starts_with("timestamp")
-            && !created_at.kind.starts_with("datetime")
-        {
-            return Some(format!("its column created_at is {}, not a time", created_at.kind));
-        }
-        for (name, kind) in &ADDED[1..] {
-            if let Some(column) = table.column(name)
-                && column.kind != *kind
-            {
-                return Some(format!("its column {name} is {}, not {kind}", column.kind));
+        let is_time = |kind: &str| kind.starts_with("timestamp") || kind.starts_with("datetime");
+        for (name, kind) in &ADDED {
+            let Some(column) = table.column(name) else { continue };
+            if column.kind != *kind && !(*name == "created_at" && is_time(&column.kind)) {
+                let problem = format!("its column {name} is {}, not {kind}", column.kind);
+                return alter(problem, &format!("RENAME COLUMN {name} TO old_{name}"));
             }
         }
         if !["innodb", "myisam", "aria"].contains(&table.engine.as_str()) {
-            let fix = "ALTER TABLE messages ENGINE = InnoDB";
-            return Some(format!("its engine is {}, which this service does not know; run: {fix}", table.engine));
+            let problem = format!("its engine is {}, which this service does not know", table.engine);
+            return alter(problem, "ENGINE = InnoDB");
+        }
+        if table.is_partitioned {
+            return alter("it is partitioned".to_owned(), "REMOVE PARTITIONING");
+        }
+        if table.is_versioned {
+            return alter("it keeps old versions of its rows".to_owned(), "DROP SYSTEM VERSIONING");
+        }
+        if let Some(key) = table.keys.iter().find(|key| table.is_obstacle(key)) {
+            let problem = format!("its key on {} prevents some messages", key.columns.join(", "));
+            return alter(problem, &format!("DROP KEY `{}`", key.name));
         }
         table.foreign_columns(take_over)
     }
 }
 
 impl CreateTable {
+    /// Whether a key prevents a message that another one equals, or a text that is longer than a key can be.
+    fn is_obstacle(&self, key: &Key) -> bool {
+        let is_distinct = |name: &String| {
+            ["id", "submit_key"].contains(&name.as_str()) || self.column(name).is_some_and(Column::may_be_distinct)
+        };
+        if key.is_unique && !key.columns.iter().any(is_distinct) {
+            return true;
+        }
+        key.columns.iter().any(|name| name == "message")
+    }
+
     fn foreign_columns(&self, take_over: bool) -> Option<String> {
-        let is_own = |name: &str| ["id", "message"].contains(&name) || ADDED.iter().any(|(added, _)| *added == name);
         let foreign: Vec<&Column> = self.columns.iter().filter(|column| !is_own(&column.name)).collect();
         if let Some(column) = foreign.iter().find(|column| column.needs_value()) {
             let name = &column.name;
@@ -149,7 +174,7 @@ impl CreateTable {
             return None;
         }
         let names: Vec<&str> = foreign.iter().map(|column| column.name.as_str()).collect();
-        Some(format!("it has other columns ({}); set TAKE_OVER=on to use it all the same", names.join(", ")))
+        Some(format!("it has other columns ({}); set TAKE_OVER=on to use it nevertheless", names.join(", ")))
     }
 
     fn next_step(&self) -> Option<Step> {
@@ -168,7 +193,7 @@ impl CreateTable {
         if !self.is_durable() {
             return Some(Step::ConvertEngine);
         }
-        if !self.unique_keys.iter().any(|key| key == "submit_key") {
+        if !self.keys.iter().any(|key| key.is_unique && key.columns == ["submit_key"]) {
             return Some(Step::AddKey);
         }
         let message = self.column("message")?;
@@ -185,15 +210,12 @@ impl CreateTable {
 
     /// A time column that began as another program's is converted by way of TIMESTAMP, which has no zone of its own.
     fn time_step(&self, created_at: &Column) -> Option<Step> {
-        if created_at.kind.starts_with("timestamp") {
-            return Some(Step::TimestampToUtc);
-        }
+        let is_moment = created_at.kind.starts_with("timestamp");
         let is_own = created_at.has_utc_default() || self.column("submit_key").is_some();
-        match (is_own, created_at.kind == "datetime(6)") {
-            (true, true) => None,
-            (true, false) => Some(Step::WidenTime),
-            (false, _) => Some(Step::LocalTimeToTimestamp),
+        if !is_moment && !is_own {
+            return Some(Step::LocalTimeToTimestamp);
         }
+        (created_at.kind != "datetime(6)").then_some(Step::TimeToUtc)
     }
 
     fn is_durable(&self) -> bool {
@@ -210,11 +232,23 @@ impl Column {
         self.attributes.contains("utc_timestamp")
     }
 
+    /// Whether it is another program's, and may differ in each row that does not name it.
+    fn may_be_distinct(&self) -> bool {
+        let is_computed = ["generated", " as ("].iter().any(|word| self.attributes.contains(word));
+        let default = self.attributes.split_once("default ").map_or("", |(_, default)| default);
+        let is_constant = default.starts_with(|c: char| c == '\'' || c == '-' || c.is_ascii_digit());
+        !is_own(&self.name) && !is_computed && !is_constant && !default.starts_with("current_timestamp")
+    }
+
     /// Whether an INSERT that does not name it fails.
     fn needs_value(&self) -> bool {
         let fills_itself = ["default", "auto_increment", "generated", " as ("];
         self.attributes.contains("not null") && !fills_itself.iter().any(|word| self.attributes.contains(word))
     }
+}
+
+fn is_own(name: &str) -> bool {
+    ["id", "message"].contains(&name) || ADDED.iter().any(|(added, _)| *added == name)
 }
 
 /// The largest number of an integer type.
@@ -256,8 +290,8 @@ mod tests {
         assert_eq!(table(&mysql).state(false), SchemaState::Current);
         for (part, other, step) in [
             ("DEFAULT utc_timestamp(6)", "DEFAULT NULL", Step::SetDefault),
-            ("`created_at` datetime(6)", "`created_at` timestamp NULL", Step::TimestampToUtc),
-            ("`created_at` datetime(6)", "`created_at` datetime", Step::WidenTime),
+            ("`created_at` datetime(6)", "`created_at` timestamp NULL", Step::TimeToUtc),
+            ("`created_at` datetime(6)", "`created_at` datetime", Step::TimeToUtc),
             ("ENGINE=InnoDB", "ENGINE=MyISAM", Step::ConvertEngine),
             ("UNIQUE KEY", "KEY", Step::AddKey),
             ("bigint(20) unsigned", "int(11)", Step::WidenId { unsigned: false }),
@@ -278,17 +312,17 @@ mod tests {
     fn a_time_of_another_program_is_converted_before_columns_are_added() {
         let with_time = |time: &str| state(FLASK, "  PRIMARY", &format!("  `created_at` {time},\n  PRIMARY"));
         assert_eq!(with_time("datetime DEFAULT current_timestamp()"), SchemaState::Needs(Step::LocalTimeToTimestamp));
-        assert_eq!(with_time("timestamp(6) NULL DEFAULT NULL"), SchemaState::Needs(Step::TimestampToUtc));
+        assert_eq!(with_time("timestamp(6) NULL DEFAULT NULL"), SchemaState::Needs(Step::TimeToUtc));
         let added = Step::AddColumns(vec!["edited_at", "submit_key"]);
         assert_eq!(with_time("datetime(6) DEFAULT (utc_timestamp(6))"), SchemaState::Needs(added));
     }
 
     #[test]
-    fn a_table_of_another_kind_is_refused_with_the_statement_that_would_mend_it() {
+    fn a_table_of_another_kind_is_refused_with_the_statement_that_changes_it() {
         for (part, other, words) in [
             ("`id` int(11)", "`uuid` char(36)", "RENAME TABLE"),
             ("`id` int(11)", "`id` char(36)", "char(36)"),
-            ("PRIMARY KEY", "KEY", "ADD PRIMARY KEY (id)"),
+            ("PRIMARY KEY", "KEY `k`", "ADD PRIMARY KEY (id)"),
             (" AUTO_INCREMENT", "", "AUTO_INCREMENT"),
             ("`message` text", "`message` blob", "blob"),
             ("  PRIMARY", "  `created_at` int(11),\n  PRIMARY", "created_at"),
@@ -296,6 +330,10 @@ mod tests {
             ("  PRIMARY", "  `author` varchar(20) DEFAULT NULL,\n  PRIMARY", "TAKE_OVER=on"),
             ("  PRIMARY", "  `author` varchar(20) NOT NULL,\n  PRIMARY", "MODIFY author varchar(20) NULL"),
             ("ENGINE=InnoDB", "ENGINE=CSV", "ENGINE = InnoDB"),
+            ("latin1", "latin1\n PARTITION BY HASH (`id`)", "REMOVE PARTITIONING"),
+            ("latin1", "latin1 WITH SYSTEM VERSIONING", "DROP SYSTEM VERSIONING"),
+            ("KEY (`id`)", "KEY (`id`),\n  UNIQUE KEY `same` (`message`(100))", "DROP KEY `same`"),
+            ("KEY (`id`)", "KEY (`id`),\n  KEY `all` (`message`)", "DROP KEY `all`"),
         ] {
             match state(FLASK, part, other) {
                 SchemaState::Incompatible(reason) => assert!(reason.contains(words), "{reason}"),

@@ -1,6 +1,6 @@
 //! The database's servers: their names, their addresses, and which of them is used.
 //!
-//! Names are resolved by a thread of its own, because a resolver may hang; all others use the addresses that it found last.
+//! A separate thread resolves the names, because a resolver may hang; the other threads use the addresses that it found last.
 //! Every address of a name is tried, and one that failed is tried last for a while. Never runs a statement of the board.
 
 use std::fmt;
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::account::Account;
-use super::connect_error::ConnectError;
-use super::connection::{Connection, OpenConnection, ServerAddress};
-use super::session::{ServerInfo, SessionError, SessionLimits};
-use super::write_block::WriteBlock;
+use super::connect_error::{Cause, ConnectError};
+use super::connection::{Connection, OpenConnection, Opened, ServerAddress};
+use super::error::WriteBlock;
+use super::session::{ServerInfo, SessionLimits};
 use crate::metrics::METRICS;
 
 /// A server as it is set: a name or an address, and a port.
@@ -59,25 +59,6 @@ struct Address {
     open: Arc<AtomicUsize>,
 }
 
-/// What one of the servers answered to `twotier check`.
-pub struct Probe {
-    /// Name and address.
-    pub server: String,
-    /// What it is, or why it can't be used.
-    pub result: Result<ServerReport, ConnectError>,
-}
-
-/// A server that can be used.
-pub struct ServerReport {
-    /// Product and version.
-    pub version: String,
-    /// Why it takes no writes, if it takes none.
-    pub write_block: Option<String>,
-}
-
-/// A connection before it is known which primary it belongs to.
-type Opened = (mysql::Conn, ServerInfo, OpenConnection);
-
 /// How long an address that failed is tried after the others.
 const AVOID: Duration = Duration::from_secs(30);
 /// The shortest time between two resolutions of the names.
@@ -114,7 +95,7 @@ impl Servers {
                 Ok(sockets) => sockets.into_iter().for_each(&mut add),
                 Err(error) => {
                     before.iter().filter(|a| a.host == *host).for_each(|a| add(a.socket.clone()));
-                    missing = Some(self.not_found(host.name.clone(), error.to_string()));
+                    missing = Some(self.not_found(&host.name, &error.to_string()));
                 }
             }
         }
@@ -139,13 +120,13 @@ impl Servers {
         }
     }
 
-    /// Connects to the first server that takes writes, within `limit` for all servers together; to one that takes none when
-    /// there is no other. `session` limits what the server spends on one statement.
+    /// Connects to the first server that takes writes, or, when none does, to the first that takes none. `limit` is for all
+    /// servers together. `session` limits what the server spends on one statement.
     pub(super) fn connect(&self, limit: Duration, session: Option<SessionLimits>) -> Result<Connection, ConnectError> {
         let addresses = self.in_order();
         let deadline = Instant::now() + limit;
         let mut reader = None;
-        let mut cause = self.not_found(self.names(), "not resolved yet".to_owned());
+        let mut failure = self.not_found(&self.names(), "not resolved yet");
         for (at, address) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -158,19 +139,19 @@ impl Servers {
                 }
                 Ok(opened) => drop(reader.get_or_insert((address.socket.clone(), opened))),
                 Err(error) => {
-                    METRICS.database_connects.with_label_values(&[error.label()]).inc();
-                    if !matches!(error, ConnectError::Saturated { .. } | ConnectError::TooManyConnections { .. }) {
+                    METRICS.database_connects.with_label_values(&[error.cause.label()]).inc();
+                    if !matches!(error.cause, Cause::Saturated | Cause::TooManyConnections) {
                         self.mark_failed(&address.socket);
                     }
-                    if error.specificity() >= cause.specificity() {
-                        cause = error;
+                    if error.cause.specificity() >= failure.cause.specificity() {
+                        failure = error;
                     }
                 }
             }
         }
         match reader {
             Some((server, opened)) => Ok(self.adopt_primary(server, opened)),
-            None => Err(cause),
+            None => Err(failure),
         }
     }
 
@@ -209,15 +190,9 @@ impl Servers {
         self.in_order().iter().map(Address::to_string).collect()
     }
 
-    /// Logs in to each server in turn, within `timeout` each.
-    pub fn probe_each(&self, timeout: Duration) -> Vec<Probe> {
-        let probe = |address: &Address| {
-            let result = self.open(address, timeout, None).map(|(_, info, _)| ServerReport {
-                version: info.version.text,
-                write_block: info.write_block.map(|block| block.to_string()),
-            });
-            Probe { server: address.to_string(), result }
-        };
+    /// Logs in to each server in turn, within `timeout` each: what it is, or why it can't be used.
+    pub fn probe_each(&self, timeout: Duration) -> Vec<(String, Result<ServerInfo, ConnectError>)> {
+        let probe = |address: &Address| (address.to_string(), self.open(address, timeout, None).map(|opened| opened.1));
         self.in_order().iter().map(probe).collect()
     }
 
@@ -229,7 +204,8 @@ impl Servers {
     fn open(&self, address: &Address, share: Duration, session: Option<SessionLimits>) -> Result<Opened, ConnectError> {
         let text = address.to_string();
         if address.open.load(Ordering::Relaxed) >= self.max_connections {
-            return Err(ConnectError::Saturated { address: text });
+            let text = format!("all connections to {text} wait for abandoned statements (DB_CONNECTIONS)");
+            return Err(ConnectError::new(Cause::Saturated, text));
         }
         let counted = OpenConnection::count(&address.open);
         let mut account = self.account();
@@ -242,16 +218,17 @@ impl Servers {
         }
         match opened {
             Ok((_, info)) if info.write_block == Some(WriteBlock::LostCluster) => {
-                Err(ConnectError::LostCluster { address: text, reason: "wsrep_ready is OFF".to_owned() })
+                let text = format!("{text}: this node has lost its cluster (wsrep_ready is OFF)");
+                Err(ConnectError::new(Cause::LostCluster, text))
             }
             Ok((conn, info)) => Ok((conn, info, counted)),
-            Err(error) => Err(error.into_connect_error(text, &account)),
+            Err(error) => Err(ConnectError::of_driver(&error, &text, &account)),
         }
     }
 
     /// The password that its file holds now, when a login was denied and the file has changed.
-    fn reload_password(&self, error: &SessionError) -> Option<String> {
-        let SessionError::Driver(mysql::Error::MySqlError(server)) = error else { return None };
+    fn reload_password(&self, error: &mysql::Error) -> Option<String> {
+        let mysql::Error::MySqlError(server) = error else { return None };
         if server.code != 1045 {
             return None;
         }
@@ -266,7 +243,7 @@ impl Servers {
     }
 
     /// All connections use one server, so that no read misses what another connection wrote.
-    fn adopt_primary(&self, server: ServerAddress, (conn, info, counted): Opened) -> Connection {
+    fn adopt_primary(&self, server: ServerAddress, opened: Opened) -> Connection {
         let mut known = self.lock();
         if known.primary.as_ref() != Some(&server) {
             if known.primary.is_some() {
@@ -274,9 +251,9 @@ impl Servers {
             }
             known.primary = Some(server.clone());
             self.generation.fetch_add(1, Ordering::AcqRel);
-            METRICS.set_database_server(&server.to_string(), &info.version.text);
+            METRICS.set_database_server(&server.to_string(), &opened.1.version.text);
         }
-        Connection::new(conn, info, server, self.generation(), counted)
+        Connection::new(opened, server, self.generation())
     }
 
     fn in_order(&self) -> Vec<Address> {
@@ -290,8 +267,8 @@ impl Servers {
         addresses
     }
 
-    fn not_found(&self, host: String, reason: String) -> ConnectError {
-        ConnectError::NameNotFound { host, reason, check: self.account().settings.host }
+    fn not_found(&self, host: &str, reason: &str) -> ConnectError {
+        ConnectError::name_not_found(host, reason, &self.account())
     }
 
     fn names(&self) -> String {
@@ -407,6 +384,6 @@ mod tests {
         servers.resolve().unwrap();
         let _open = OpenConnection::count(&servers.lock().addresses[0].open);
         let error = servers.connect(Duration::from_secs(1), None).err();
-        assert!(matches!(error, Some(ConnectError::Saturated { .. })), "{error:?}");
+        assert!(error.as_ref().is_some_and(|error| error.cause == Cause::Saturated), "{error:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The supervisor of the database: waits for it at start-up, migrates the table, and checks both from then on.
 //!
-//! One thread. It repeats what may pass by itself, and gives up after DB_WAIT, or on what only an operator can change. It
-//! answers no request: its findings are in the [`Lifecycle`].
+//! One thread. It retries transient failures, and gives up after DB_WAIT, or earlier after a failure that only an operator can
+//! fix. It answers no request: it writes its findings to the [`Lifecycle`].
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use super::client::Database;
-use super::error::Error;
+use super::client::{Client, Database};
+use super::error::{Error, WriteBlock};
 use super::migration;
 use super::schema::{SchemaState, Table};
-use super::write_block::WriteBlock;
 use crate::lifecycle::{Lifecycle, Reason};
 use crate::outage_log::Outages;
 use crate::retry::Backoff;
@@ -24,20 +23,20 @@ use crate::retry::Backoff;
 pub struct Supervisor {
     /// The database.
     pub database: Arc<Database>,
-    /// Where its findings are.
+    /// Receives the findings.
     pub lifecycle: Arc<Lifecycle>,
     /// The log of outages, which it closes.
     pub outages: Arc<Outages>,
     /// How long to try at start-up; `None` for ever.
     pub wait: Option<Duration>,
-    /// Whether a table with columns of another program is taken over.
+    /// Whether a table with columns of another program may be taken over.
     pub take_over: bool,
 }
 
 /// Delays between attempts at start-up.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(1);
-/// How long a cause is retried that only an operator can change: a database container creates users and databases late.
+/// How long a failure is retried that only an operator can fix: a database container creates users and databases late.
 const PERMANENT_CAUSE_WAIT: Duration = Duration::from_secs(30);
 /// Time between two log lines of the same cause.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
@@ -120,8 +119,9 @@ impl Supervisor {
                 info!("{step}");
                 self.lifecycle.set_waiting_for(Reason { text: step, label: "migrating" });
             })?;
+            client = self.client()?;
         }
-        if self.client()?.has_triggers()? {
+        if client.has_triggers()? {
             self.database.read_back_from_now("the table has triggers, which may change a text");
         }
         let database = self.database.servers().database();
@@ -141,7 +141,7 @@ impl Supervisor {
             self.lifecycle.finish_check(reads.as_ref().map(drop).map_err(reason));
             match &reads {
                 Ok(()) => self.outages.reads.succeed(),
-                Err(error) => self.outages.reads.fail(error.label(), error, 0, "-"),
+                Err(error) => self.outages.reads.fail(error.label(), error, &[]),
             }
             if let (Ok(client), Ok(())) = (&mut client, &reads)
                 && (block.is_some() || round.is_multiple_of(CHECKS_FOR_WRITES))
@@ -165,12 +165,8 @@ impl Supervisor {
         }
     }
 
-    fn client(&self) -> Result<super::Client, Error> {
-        let limit = self.database.timeouts().statement;
-        let mut client = self
-            .database
-            .client_within(limit)
-            .ok_or_else(|| Error::Busy("no connection of DB_CONNECTIONS became free".to_owned()))?;
+    fn client(&self) -> Result<Client, Error> {
+        let mut client = self.database.client()?;
         client.start_deadline(Duration::ZERO);
         Ok(client)
     }

@@ -152,7 +152,7 @@ fn pages_lead_to_older_pages() {
 }
 
 #[test]
-fn edits_made_behind_the_services_back_are_seen_at_once() {
+fn edits_by_another_program_are_visible_immediately() {
     let board = Board::start();
     for round in 0..200 {
         let text = format!("by SQL {round}");
@@ -514,7 +514,7 @@ fn head_and_options_work_wherever_get_does() {
 }
 
 #[test]
-fn health_has_its_old_names_and_the_version_is_told() {
+fn health_keeps_its_old_names_and_the_version_is_reported() {
     let board = Board::start();
     for path in ["/livez", "/health", "/healthz"] {
         assert_eq!((board.get(path).status, board.get(path).text()), (200, "alive\n"), "{path}");
@@ -550,7 +550,7 @@ fn a_form_value_may_be_of_any_size_that_fits_the_body() {
 }
 
 #[test]
-fn a_client_that_sends_too_much_is_told_when_to_come_back() {
+fn a_client_above_the_rate_limit_gets_the_time_to_wait() {
     let board = Board::with(&[("RATE_LIMIT", "3"), ("TRUSTED_PROXIES", "127.0.0.1")]);
     let submit = |client: &str, text: &str| board.service.submit(text, &[("X-Forwarded-For", client)]);
     assert_eq!(submit("192.0.2.1", "").status, 400, "what would not be stored does not count");

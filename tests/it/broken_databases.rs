@@ -1,4 +1,4 @@
-//! Databases that are unusual, broken or hostile: what is stored, what is refused, and what the operator reads.
+//! Unusual, broken or hostile databases: what is stored, what is refused, and what the log reports.
 
 use mysql::prelude::Queryable;
 
@@ -151,7 +151,7 @@ fn an_outage_is_a_few_lines_of_the_log_however_many_requests_fail() {
 }
 
 #[test]
-fn a_table_without_ids_left_says_so_and_reads_go_on() {
+fn a_table_without_ids_left_is_reported_and_reads_continue() {
     let board = Board::start();
     board.submit("before");
     board.schema.run("ALTER TABLE messages AUTO_INCREMENT = 18446744073709551615");
@@ -219,7 +219,7 @@ fn a_text_that_the_column_cannot_hold_is_removed_and_the_cause_is_logged() {
 }
 
 #[test]
-fn whatever_makes_writes_unsafe_pauses_them_with_its_reason_and_reads_go_on() {
+fn each_cause_of_unsafe_writes_pauses_them_with_its_reason_and_reads_continue() {
     let changes = [
         ("ALTER TABLE messages DROP KEY submit_key", "ALTER TABLE messages ADD UNIQUE KEY submit_key (submit_key)"),
         ("ALTER TABLE messages ENGINE = MyISAM", "ALTER TABLE messages ENGINE = InnoDB"),
@@ -304,31 +304,6 @@ fn tables_of_engines_that_lose_commits_are_converted_when_they_are_taken_over() 
 }
 
 #[test]
-fn times_of_another_program_stay_the_same_moments() {
-    let database = Database::private_with("--default-time-zone=+09:00");
-    for kind in [
-        "TIMESTAMP NULL DEFAULT CURRENT_TIMESTAMP",
-        "TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP",
-        "DATETIME DEFAULT CURRENT_TIMESTAMP",
-        "DATETIME(3) NULL",
-    ] {
-        let schema = database.schema();
-        schema.run(&format!(
-            "CREATE TABLE messages (id INT AUTO_INCREMENT PRIMARY KEY, message TEXT, created_at {kind})"
-        ));
-        schema.run("INSERT INTO messages (message, created_at) VALUES ('old', '2026-01-02 12:00:00')");
-        let service = Service::start(&schema, &[]);
-        service.wait_until_ready();
-        let list = service.get("/messages").json();
-        assert_eq!(list["messages"][0]["created_at"], "2026-01-02T03:00:00.000000Z", "{kind}");
-        let id = service.submit("new", &[]).id();
-        let age =
-            format!("SELECT ABS(TIMESTAMPDIFF(SECOND, created_at, UTC_TIMESTAMP())) FROM messages WHERE id = {id}");
-        assert!(schema.rows::<u64>(&age)[0] < 60, "{kind}");
-    }
-}
-
-#[test]
 fn a_table_with_columns_of_another_program_is_taken_over_only_on_request() {
     let schema = Database::shared().schema();
     schema
@@ -381,7 +356,22 @@ fn one_connection_serves_every_route() {
 }
 
 #[test]
-fn a_server_that_grants_fewer_connections_is_used_with_those_and_that_is_said_once() {
+fn a_start_needs_no_more_than_one_connection_whether_the_table_exists_or_not() {
+    let schema = Database::shared().schema();
+    let user = plain_user(&schema, "ALL PRIVILEGES");
+    schema.run(&format!("ALTER USER {user}@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1"));
+    for settings in [&[][..], &[("DB_CONNECTIONS", "1")], &[]] {
+        let service = start_as(&schema, &user, settings);
+        assert_eq!(service.submit("x", &[]).status, 200, "{settings:?}");
+        drop(service);
+        let sessions = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{user}'");
+        eventually("the connection is closed", || schema.rows::<u64>(&sessions) == [0]);
+    }
+    schema.run(&format!("DROP USER {user}@'127.0.0.1'"));
+}
+
+#[test]
+fn a_server_that_grants_fewer_connections_is_used_with_those_and_that_is_logged_once() {
     let schema = Database::shared().schema();
     let user = plain_user(&schema, "ALL PRIVILEGES");
     schema.run(&format!("ALTER USER {user}@'127.0.0.1' WITH MAX_USER_CONNECTIONS 2"));
@@ -401,4 +391,28 @@ fn a_server_that_grants_fewer_connections_is_used_with_those_and_that_is_said_on
     assert!((1..=2).contains(&said), "{}", service.log());
     assert!(service.log().contains("max_user_connections"), "{}", service.log());
     schema.run(&format!("DROP USER {user}@'127.0.0.1'"));
+}
+
+#[test]
+fn an_account_with_its_hourly_limit_used_up_is_busy_and_the_log_names_the_limit() {
+    // Two of the limits that small plans have; the others end a login.
+    for (limit, resource) in
+        [("MAX_QUERIES_PER_HOUR 60", "max_queries_per_hour"), ("MAX_UPDATES_PER_HOUR 3", "max_updates_per_hour")]
+    {
+        let schema = Database::shared().schema();
+        Service::start(&schema, &[]).wait_until_ready();
+        let user = plain_user(&schema, "ALL PRIVILEGES");
+        schema.run(&format!("ALTER USER {user}@'127.0.0.1' WITH {limit}"));
+        let service = start_as(&schema, &user, &[]);
+        let mut answer = service.submit("x", &[]);
+        for _ in 0..100 {
+            if answer.status != 200 {
+                break;
+            }
+            answer = service.submit("x", &[]);
+        }
+        assert_eq!((answer.status, answer.code().as_str()), (503, "database_unavailable"), "{limit}");
+        eventually("the limit is named", || service.log().contains(resource));
+        schema.run(&format!("DROP USER {user}@'127.0.0.1'"));
+    }
 }

@@ -1,4 +1,4 @@
-//! Encryption to the database: with whoever answers, or with the server that it should be and no other.
+//! Encryption to the database: with any server, or only with the expected one.
 
 use std::fs;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ impl Authority {
     /// A client's certificate and its key, as files.
     fn client(&self) -> (String, String) {
         let mut params = CertificateParams::new(["a client".to_owned()]).unwrap();
-        // Another name than the authority's, or it would count as signed by itself.
+        // The name must differ from the authority's, or the certificate counts as self-signed.
         params.distinguished_name.push(DnType::CommonName, "a client");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
@@ -65,7 +65,7 @@ impl Drop for Authority {
     }
 }
 
-/// A schema on a server with these options, and a user whom it lets in by an encrypted connection alone.
+/// A schema on a server with these options, and a user that must connect with encryption.
 fn encrypted_only(options: &str) -> Schema {
     let database: Arc<Database> = Database::private_with(options);
     let schema = database.schema();

@@ -1,5 +1,5 @@
-//! Faults of the database while people read and write: what each of them sees, how soon, and how it ends. The README's
-//! table of faults says what is tested here.
+//! Faults of the database under load: the statuses that readers and writers get, how soon, and the recovery. The table of
+//! faults in docs/reliability.md lists what is tested here.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpStream};
@@ -17,7 +17,7 @@ use crate::support::{Board, Database, Proxy, Schema, Service, Signal, eventually
 const SECOND: Duration = Duration::from_secs(1);
 const PASSWORD: &str = "of a plain user";
 
-/// A user with all rights in the schema, and none that a server makes exceptions for.
+/// A user with all privileges in the schema, and none of those that exempt an administrator from limits.
 fn plain_user(schema: &Schema) -> String {
     let user = format!("u_{}", schema.name);
     schema.run(&format!("CREATE USER {user}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'"));
@@ -32,12 +32,12 @@ fn start(schema: &Schema, settings: &[(&str, &str)]) -> Service {
 }
 
 #[track_caller]
-fn assert_told(seen: &Seen, readers: &[u16], writers: &[u16]) {
+fn assert_statuses(seen: &Seen, readers: &[u16], writers: &[u16]) {
     let told = |who| seen.statuses(who).into_iter().collect::<Vec<_>>();
     assert_eq!((told(Who::Reader), told(Who::Writer)), (readers.to_vec(), writers.to_vec()), "readers, writers");
 }
 
-/// Ends all sessions of a user.
+/// Kills all sessions of a user.
 fn kill_sessions(admin: &mut Conn, user: &str) {
     let sessions = "SELECT id FROM information_schema.processlist WHERE user = ?";
     for id in admin.exec::<u64, _, _>(sessions, (user,)).unwrap() {
@@ -56,7 +56,7 @@ fn connect_all(database: &Database, user: &str) -> Vec<Conn> {
 }
 
 #[test]
-fn killed_it_is_503_at_once_and_served_again_with_the_restart() {
+fn a_killed_database_means_503_immediately_and_service_after_its_restart() {
     let database = Database::private();
     let schema = database.schema();
     let service = start(&schema, &[]);
@@ -66,23 +66,23 @@ fn killed_it_is_503_at_once_and_served_again_with_the_restart() {
     };
     let seen = through(&service, SECOND, kill, |()| database.start());
     seen.check("killed", SECOND);
-    assert_told(&seen, &[503], &[503]);
+    assert_statuses(&seen, &[503], &[503]);
     seen.check_stored(&schema);
 }
 
 #[test]
-fn restarted_cleanly_it_is_503_at_once_and_served_again_with_the_restart() {
+fn a_clean_restart_of_the_database_means_503_immediately_and_service_after_it() {
     let database = Database::private();
     let schema = database.schema();
     let service = start(&schema, &[]);
     let seen = through(&service, SECOND, || database.stop(), |()| database.start());
     seen.check("restarted", SECOND);
-    assert_told(&seen, &[503], &[503]);
+    assert_statuses(&seen, &[503], &[503]);
     seen.check_stored(&schema);
 }
 
 #[test]
-fn stopped_in_its_tracks_it_is_503_within_the_time_out_and_served_again_when_it_goes_on() {
+fn a_suspended_database_means_503_within_the_time_out_and_service_after_it_continues() {
     let database = Database::private();
     let schema = database.schema();
     let service = start(&schema, &[]);
@@ -97,12 +97,12 @@ fn stopped_in_its_tracks_it_is_503_within_the_time_out_and_served_again_when_it_
     };
     let seen = through(&service, 4 * SECOND, stop, |()| database.signal(Signal::CONT));
     seen.check("stopped", SECOND);
-    assert_told(&seen, &[503], &[503]);
+    assert_statuses(&seen, &[503], &[503]);
     seen.check_stored(&schema);
 }
 
 #[test]
-fn without_a_connection_left_sessions_go_on_and_who_needs_a_new_one_is_told_503_at_once() {
+fn without_a_connection_left_the_open_ones_serve_and_requests_for_a_new_one_are_503_immediately() {
     let database = Database::private();
     let schema = database.schema();
     let user = plain_user(&schema);
@@ -117,7 +117,7 @@ fn without_a_connection_left_sessions_go_on_and_who_needs_a_new_one_is_told_503_
         eventually("the service has no session left", || {
             kill_sessions(&mut admin, &user);
             hogs.extend(connect_all(&database, &hog));
-            // A login that is under way is one too: it has been let in already.
+            // A login in progress counts: the server has accepted its connection already.
             let sessions =
                 "SELECT COUNT(*) FROM information_schema.processlist WHERE user IN (?, 'unauthenticated user')";
             let mut none_left = || admin.exec_first::<u64, _, _>(sessions, (&user,)).unwrap() == Some(0);
@@ -127,12 +127,12 @@ fn without_a_connection_left_sessions_go_on_and_who_needs_a_new_one_is_told_503_
     };
     let seen = through(&service, SECOND, use_up, drop);
     seen.check("no connection left", SECOND);
-    assert_told(&seen, &[503], &[503]);
+    assert_statuses(&seen, &[503], &[503]);
     seen.check_stored(&schema);
 }
 
 #[test]
-fn a_read_only_database_is_read_and_its_writers_are_told_503_at_once() {
+fn a_read_only_database_is_read_and_writes_are_503_immediately() {
     let database = Database::private();
     let schema = database.schema();
     let user = plain_user(&schema);
@@ -140,7 +140,7 @@ fn a_read_only_database_is_read_and_its_writers_are_told_503_at_once() {
     let set = |value: u8| database.connect().query_drop(format!("SET GLOBAL read_only = {value}")).unwrap();
     let seen = through(&service, SECOND, || set(1), |()| set(0));
     seen.check("read-only", SECOND);
-    assert_told(&seen, &[200], &[503]);
+    assert_statuses(&seen, &[200], &[503]);
     seen.check_stored(&schema);
 }
 
@@ -153,7 +153,7 @@ fn a_deadlock_costs_a_writer_another_attempt_and_nothing_else() {
     for statement in [
         "CREATE TABLE heavy (n INT PRIMARY KEY) ENGINE=InnoDB",
         "BEGIN",
-        // The lighter transaction is the one that is rolled back.
+        // The server rolls back the smaller transaction.
         "INSERT INTO heavy SELECT seq FROM seq_1_to_1000",
     ] {
         other.query_drop(statement).unwrap();
@@ -163,7 +163,7 @@ fn a_deadlock_costs_a_writer_another_attempt_and_nothing_else() {
     thread::scope(|scope| {
         let ours = scope.spawn(|| board.service.json("POST", "/messages", &[("Idempotency-Key", key)], "ours"));
         eventually("ours waits for theirs", || {
-            // The server shows the same picture for a while, and for ever to who looks at it all the time.
+            // The server caches this list for a while, and renews it only when it is not read all the time.
             board.schema.run("DO SLEEP(0.2)");
             let waiting: Vec<u64> = board.schema.rows(
                 "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
@@ -171,7 +171,7 @@ fn a_deadlock_costs_a_writer_another_attempt_and_nothing_else() {
             );
             waiting == [1]
         });
-        // Waits for the row that ours has inserted and not committed.
+        // Waits for the row that this service has inserted and not committed.
         other.query_drop("SELECT message FROM messages FOR UPDATE").unwrap();
         assert_eq!(board.get("/messages").messages(), ["before"], "readers do not wait, and see what is committed");
         other.query_drop("ROLLBACK").unwrap();
@@ -185,9 +185,9 @@ fn a_deadlock_costs_a_writer_another_attempt_and_nothing_else() {
 }
 
 #[test]
-fn while_somebody_holds_all_rows_readers_go_on_and_writers_are_told_503_within_the_time_out() {
+fn while_another_session_locks_all_rows_reads_continue_and_writes_are_503_within_the_time_out() {
     let schema = Database::shared().schema();
-    // Long enough for a lock wait to be given up and tried again.
+    // Long enough for a lock wait to time out and to be repeated.
     let service = start(&schema, &[("DB_TIMEOUT", "2s")]);
     let hold = || {
         let mut holder = schema.connect();
@@ -197,13 +197,13 @@ fn while_somebody_holds_all_rows_readers_go_on_and_writers_are_told_503_within_t
     };
     let seen = through(&service, 5 * SECOND, hold, drop);
     seen.check("rows held", 2 * SECOND);
-    assert_told(&seen, &[200], &[503]);
+    assert_statuses(&seen, &[200], &[503]);
     seen.check_stored(&schema);
     eventually("the lock wait is logged", || service.log().contains("(1205)"));
 }
 
 #[test]
-fn while_somebody_holds_the_table_everybody_is_told_503_within_the_time_out() {
+fn while_another_session_locks_the_table_all_requests_are_503_within_the_time_out() {
     let schema = Database::shared().schema();
     let service = start(&schema, &[]);
     let hold = || {
@@ -213,12 +213,12 @@ fn while_somebody_holds_the_table_everybody_is_told_503_within_the_time_out() {
     };
     let seen = through(&service, 3 * SECOND, hold, drop);
     seen.check("table held", SECOND);
-    assert_told(&seen, &[503], &[503]);
+    assert_statuses(&seen, &[503], &[503]);
     seen.check_stored(&schema);
 }
 
 #[test]
-fn with_another_password_sessions_go_on_and_who_needs_a_new_one_is_told_503_at_once() {
+fn after_a_change_of_the_password_the_open_connections_serve_and_requests_for_a_new_one_are_503_immediately() {
     let schema = Database::shared().schema();
     let user = plain_user(&schema);
     let service = start(&schema, &[("MYSQL_USER", &user), ("MYSQL_PASSWORD", PASSWORD)]);
@@ -232,7 +232,7 @@ fn with_another_password_sessions_go_on_and_who_needs_a_new_one_is_told_503_at_o
     };
     let seen = through(&service, SECOND, change, |()| set(PASSWORD));
     seen.check("password changed", SECOND);
-    assert_told(&seen, &[503], &[503]);
+    assert_statuses(&seen, &[503], &[503]);
     seen.check_stored(&schema);
     assert!(service.log().contains("check MYSQL_USER and MYSQL_PASSWORD"), "{}", service.log());
     schema.run(&format!("DROP USER {user}@'127.0.0.1'"));
@@ -252,7 +252,7 @@ fn without_its_table_it_is_500_until_the_table_is_there_again() {
         |()| statements().for_each(|statement| schema.run(statement)),
     );
     seen.check("table dropped", SECOND);
-    assert_told(&seen, &[500], &[500]);
+    assert_statuses(&seen, &[500], &[500]);
     assert!(seen.statuses(Who::Ready).contains(&503), "it is not ready, once the last good look is a second old");
 }
 
@@ -276,13 +276,13 @@ impl TwoHosts {
 }
 
 #[test]
-fn of_two_hosts_either_may_be_dead_and_nobody_sees_it() {
+fn of_two_hosts_either_may_be_down_without_an_effect_on_requests() {
     let hosts = TwoHosts::start(|_, _| ());
     let (a, b) = (&hosts.a, &hosts.b);
     for (what, dies) in [("the second is dead", b), ("the first is dead", a), ("the second is dead after it", b)] {
         let seen = through(&hosts.service, SECOND, || dies.close(), |()| dies.open());
         seen.check(what, SECOND);
-        assert_told(&seen, &[200], &[200, 201]);
+        assert_statuses(&seen, &[200], &[200, 201]);
         seen.check_stored(&hosts.schema);
     }
 }
@@ -290,7 +290,7 @@ fn of_two_hosts_either_may_be_dead_and_nobody_sees_it() {
 #[test]
 fn a_host_that_hangs_costs_one_time_out_and_the_other_takes_over() {
     let hosts = TwoHosts::start(|_, _| ());
-    // The fault does not end: from here on the other host serves.
+    // The fault does not end: from now on the other host serves.
     let seen = through(&hosts.service, Duration::ZERO, || hosts.a.silence(), |()| ());
     seen.check("the first hangs", SECOND);
     seen.check_stored(&hosts.schema);
@@ -318,7 +318,7 @@ fn it_starts_with_a_host_that_is_dead_or_hangs() {
 fn of_the_addresses_of_a_name_any_may_be_dead() {
     let schema = Database::shared().schema();
     let addresses = [Ipv4Addr::new(127, 0, 0, 8), Ipv4Addr::new(127, 0, 0, 9)];
-    // The resolver has its own order, so that one of the two rounds has the dead one first.
+    // The resolver has an order of its own, so the dead one comes first in one of the two rounds.
     for alive in addresses {
         let proxy = Proxy::at(alive, &schema.database);
         let port = proxy.port().to_string();
@@ -330,7 +330,7 @@ fn of_the_addresses_of_a_name_any_may_be_dead() {
         assert_eq!(service.submit("x", &[]).status, 200, "{alive} is alive");
         let seen = through(&service, Duration::ZERO, || proxy.cut(), |()| ());
         seen.check("a name with a dead address", 5 * SECOND);
-        assert_told(&seen, &[200], &[200, 201]);
+        assert_statuses(&seen, &[200], &[200, 201]);
     }
 }
 

@@ -1,5 +1,4 @@
-//! Statements whose answer gets lost on its way: the outcome is unknown, and has to become known before a client hears
-//! of it.
+//! Statements whose reply is lost: the outcome is unknown, and must be known before the client gets a response.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -25,9 +24,9 @@ impl Far {
         Far { service, proxy, schema }
     }
 
-    /// Keeps a lane busy with `first`, whose statement has `statement` in it, until `others` are queued behind it; then
-    /// does `then` and lets the first one's answer go. QUEUE_REQUESTS has to be one less than the others are: one of them,
-    /// whichever, is refused, and by that it shows that all the rest are queued. Gives the connections of the others.
+    /// Keeps a queue busy with `first`, whose statement contains `statement`, until `others` are queued after it. Then does
+    /// `then` and releases the reply to the first. QUEUE_REQUESTS must be one less than the number of the others: one of
+    /// them is refused, which proves that all the rest are queued. Returns the connections of the others.
     fn queue(&self, first: &[u8], statement: &str, others: &[Vec<u8>], then: impl FnOnce()) -> Vec<Connection> {
         // Two batches, as a queue has two leaders at most.
         let mut leaders = [self.service.connect(), self.service.connect()];
@@ -46,7 +45,7 @@ impl Far {
     }
 }
 
-/// How a text stands in the statement that stores it.
+/// A text in the form that it has in the statement that stores it.
 fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -55,7 +54,7 @@ fn keyed(service: &Service, text: &str, key: &str) -> Answer {
     service.json("POST", "/messages", &[("Idempotency-Key", key)], text)
 }
 
-/// Repeats it until it is no longer 503.
+/// Repeats the request until the status is no longer 503.
 fn acknowledged(service: &Service, text: &str, key: &str) -> Answer {
     let mut answer = keyed(service, text, key);
     eventually("the service is back", || {
@@ -79,13 +78,13 @@ fn submit(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_batch_is_stored_once_and_everyone_gets_the_id_of_the_row_whatever_of_it_is_lost() {
-    // MySQL's INSERT does not give back what it made, MariaDB's does.
+fn a_batch_is_stored_once_and_each_request_gets_the_id_of_its_row_whichever_part_is_lost() {
+    // MariaDB's INSERT can return its rows, MySQL's can't.
     for (trap, disguised) in [Trap::Lose, Trap::LoseAnswer].into_iter().flat_map(|trap| [(trap, false), (trap, true)]) {
         let far = Far::start(&[("QUEUE_REQUESTS", "24")]);
         if disguised {
             far.proxy.disguise();
-            // What a server is, is asked once for a connection.
+            // The version is read once for each connection.
             far.proxy.close();
             far.proxy.open();
             eventually("the service is back", || far.service.submit("back", &[]).status == 200);
@@ -94,7 +93,7 @@ fn a_batch_is_stored_once_and_everyone_gets_the_id_of_the_row_whatever_of_it_is_
         let old = keyed(&far.service, "an old one", "old").id();
         let mut others: Vec<Vec<u8>> = (0..10).map(|n| create(&format!("message-{n}"), None)).collect();
         others.extend((10..20).map(|n| submit(&format!("message-{n}"))));
-        // Two of each, because one of all is refused.
+        // Two of each, because one of all requests is refused.
         others.extend([create("a shared one", Some("shared")), create("a shared one", Some("shared"))]);
         others.extend([create("an old one", Some("old")), create("an old one", Some("old"))]);
         others.push(create("another text", Some("old")));
@@ -194,7 +193,7 @@ fn a_key_survives_the_death_of_everything() {
     let service = Service::start(&schema, &[]);
     service.wait_until_ready();
     let first = keyed(&service, "once", "k");
-    // Nobody gets to say goodbye.
+    // No connection is closed in the regular way.
     service.signal(Signal::KILL);
     database.signal(Signal::KILL);
     eventually("the database is dead", || database.try_connect().is_err());

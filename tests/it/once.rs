@@ -58,7 +58,7 @@ fn a_form_that_is_edited_after_back_is_a_message_of_its_own_once_for_each_text()
     assert_eq!(board.get("/messages").messages(), ["third", "second", "first"]);
     let replay = send("second");
     assert_eq!(replay.header("Idempotency-Replayed"), Some("true"));
-    // A program that gives a key by the header means that message and no other.
+    // A program that sends a key in the header means one message and no other.
     let header = [("Idempotency-Key", "the-forms-key")];
     assert_eq!(board.service.submit("fourth", &header).code(), "key_reused");
     assert_eq!(board.service.json("POST", "/messages", &header, "fourth").code(), "key_reused");
@@ -137,7 +137,7 @@ fn ids_are_those_of_the_rows_when_keys_meet_in_batches_of_two_replicas() {
     const THREADS: usize = 24;
     const ROUNDS: usize = 12;
     let board = Board::start();
-    // One replica has the ids from its INSERTs, as MariaDB gives them, the other has to ask for them, as with MySQL.
+    // One replica gets the ids from its INSERTs, as from MariaDB; the other must read them, as from MySQL.
     let proxy = Proxy::start(&board.schema.database);
     proxy.disguise();
     let other = Service::start(&board.schema, &[("MYSQL_PORT", &proxy.port().to_string())]);
@@ -152,7 +152,7 @@ fn ids_are_those_of_the_rows_when_keys_meet_in_batches_of_two_replicas() {
                     let mut answers = Vec::new();
                     for round in 0..ROUNDS {
                         barrier.wait();
-                        // A third of the keys is shared by all writers, the rest is one writer's own.
+                        // All writers share a third of the keys; the others belong to one writer each.
                         let key = if writer % 3 == 0 { format!("shared-{round}") } else { format!("{writer}-{round}") };
                         let body = serde_json::json!({ "message": format!("text of {key}") }).to_string();
                         let headers = [("Content-Type", "application/json"), ("Idempotency-Key", key.as_str())];
@@ -177,7 +177,7 @@ fn ids_are_those_of_the_rows_when_keys_meet_in_batches_of_two_replicas() {
     assert_eq!((asks(&board.service), asks(&other)), (false, true));
 }
 
-/// Runs these submits while somebody else holds the table, so that those behind the first share a batch; in their order.
+/// Sends these submits while another session locks the table, so that all but the first share a batch. Keeps their order.
 fn in_one_batch<T: Send>(board: &Board, submits: Vec<impl FnOnce(&Service) -> T + Send>) -> Vec<T> {
     let mut holder = board.schema.connect();
     holder.query_drop("LOCK TABLES messages WRITE").unwrap();
@@ -198,7 +198,7 @@ fn in_one_batch<T: Send>(board: &Board, submits: Vec<impl FnOnce(&Service) -> T 
                 submit(service)
             }));
             has_started.recv().unwrap();
-            // Whoever asked after it and is answered shows that it has had the time to arrive.
+            // A later request that is answered proves that the submit has had the time to arrive.
             (0..3).for_each(|_| assert_eq!(service.get("/livez").status, 200));
         }
         holder.query_drop("UNLOCK TABLES").unwrap();
@@ -275,7 +275,7 @@ fn a_backslash_stays_one_where_the_server_takes_it_for_a_letter_also_after_an_er
 #[test]
 fn text_that_the_table_cannot_hold_is_an_error_and_is_not_stored() {
     let board = Board::start();
-    // Somebody narrows the table behind the service's back; without IGNORE's help the rows would be stored mangled.
+    // Another program narrows the column while the service runs.
     board.schema.run("ALTER TABLE messages MODIFY message VARCHAR(10) CHARACTER SET latin1 NOT NULL");
     assert_eq!(board.submit("fits").status, 200);
     for text in ["😀", "far longer than ten characters"] {

@@ -1,4 +1,4 @@
-//! What happens when the database is late, wrong, slow or gone.
+//! Outages: a database that starts late, has other settings, is slow, or is gone.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::support::service::reach;
 use crate::support::{Board, Database, Service, Signal, eventually};
 
 #[test]
-fn started_before_its_database_it_answers_at_once_and_serves_within_a_second_of_it() {
+fn a_service_started_before_its_database_answers_immediately_and_serves_within_a_second_of_it() {
     let database = Database::private();
     let schema = database.schema();
     database.stop();
@@ -73,7 +73,7 @@ fn a_statement_that_timed_out_never_leaves_its_answer_to_the_next_request() {
         let mut holder = board.schema.connect();
         holder.query_drop("LOCK TABLES messages WRITE").unwrap();
         let start = Instant::now();
-        // Two at a time: the lane has two leaders, and both their connections are to time out.
+        // Two at a time: the queue has two leaders, and both connections must time out.
         std::thread::scope(|scope| {
             let asks: Vec<_> = (0..2).map(|_| scope.spawn(|| board.get("/messages/1"))).collect();
             for ask in asks {
@@ -92,7 +92,7 @@ fn a_statement_that_timed_out_never_leaves_its_answer_to_the_next_request() {
 }
 
 #[test]
-fn a_database_that_hangs_from_one_moment_to_the_next_keeps_nobody_waiting_who_does_not_need_it() {
+fn a_database_that_begins_to_hang_delays_no_request_that_does_not_need_it() {
     let board = Board::with(&[("DB_TIMEOUT", "4s")]);
     board.submit("x");
     let requests: [&(dyn Fn() -> u16 + Sync); 4] = [
@@ -102,7 +102,7 @@ fn a_database_that_hangs_from_one_moment_to_the_next_keeps_nobody_waiting_who_do
         &|| board.get("/messages/1").status,
     ];
     for request in requests {
-        // One after the other, so that the lane expects short work.
+        // One after the other, so that the queue expects short batches.
         (0..20).for_each(|_| assert_eq!(request(), 200));
     }
     let mut holder = board.schema.connect();
@@ -128,7 +128,7 @@ fn a_database_that_hangs_from_one_moment_to_the_next_keeps_nobody_waiting_who_do
 }
 
 #[test]
-fn a_late_answer_of_the_newest_lane_goes_to_nobody() {
+fn a_late_response_to_a_read_of_the_latest_reaches_no_client() {
     let board = Board::with(&[("DB_TIMEOUT", "1s")]);
     board.submit("before");
     let mut holder = board.schema.connect();
@@ -140,7 +140,7 @@ fn a_late_answer_of_the_newest_lane_goes_to_nobody() {
 }
 
 #[test]
-fn who_waits_for_a_lock_is_told_within_the_time_out_and_so_are_those_behind() {
+fn requests_that_wait_for_a_lock_are_503_within_the_time_out_and_so_are_those_queued_after_them() {
     let board = Board::with(&[("DB_TIMEOUT", "3s")]);
     let mut holder = board.schema.connect();
     holder.query_drop("START TRANSACTION").unwrap();
@@ -179,7 +179,7 @@ fn of_several_causes_the_most_telling_is_named_and_the_pauses_grow() {
 }
 
 #[test]
-fn connections_that_the_server_closed_overnight_cost_nobody_an_error() {
+fn connections_that_the_server_closed_overnight_cause_no_error() {
     let board = Board::start();
     board.submit("x");
     board.get("/messages");
@@ -209,7 +209,7 @@ fn a_signal_while_waiting_for_the_database_ends_the_wait() {
 }
 
 #[test]
-fn the_check_says_in_one_sentence_what_is_wrong() {
+fn the_check_reports_in_one_sentence_what_is_wrong() {
     let schema = Database::shared().schema();
     let variables = reach(&schema);
     let check = |settings: &[(&str, &str)]| {

@@ -8,6 +8,7 @@ use super::markdown::{Document, code};
 use super::source::sources;
 use super::{assert_same, dependencies, files, read, root};
 use crate::support::Board;
+use crate::upgrade::{Found, KINDS, Kind};
 
 const README_LINES: usize = 150;
 /// Settings whose default depends on another one, with the words for it.
@@ -249,12 +250,52 @@ fn the_parameters_of_database_url_are_those_of_the_code() {
     let described: Vec<String> =
         table.rows.iter().flat_map(|row| code(&row[0])).map(|name| name.replace('-', "")).collect();
     let source = sources().into_iter().find(|source| source.path == "src/config/database_url.rs").unwrap();
-    let ignored = source.text.split("const IGNORED").nth(1).unwrap().split("];").next().unwrap();
+    let ignored = source.text.split("const IGNORED").nth(1).unwrap().split('"').nth(1).unwrap().replace('\\', "");
     let acted_on = source.text.split("match plain.as_str() {").nth(1).unwrap().split("\n        };").next().unwrap();
     // The patterns of the match are the names; what stands to the right of the arrows are values.
     let patterns =
         acted_on.lines().filter(|line| line.starts_with("            \"")).map(|line| line.split("=>").next().unwrap());
-    let names = ignored.lines().chain(patterns).flat_map(|line| line.split('"').skip(1).step_by(2));
+    let names = patterns.flat_map(|line| line.split('"').skip(1).step_by(2)).chain(ignored.split_whitespace());
     let existing: BTreeSet<String> = names.map(str::to_owned).collect();
     assert_same("docs/settings.md", &described, "src/config/database_url.rs", &existing);
+}
+
+#[test]
+fn the_kinds_of_tables_are_those_that_the_tests_of_the_takeover_try() {
+    let table = Document::read("docs/operations.md").table("table");
+    let described: Vec<String> = table.rows.iter().map(|row| format!("{}: {}", row[0], first_words(&row[1]))).collect();
+    let result = |kind: &Kind| if matches!(kind.result, Found::Refused(_)) { "refused" } else { "taken over" };
+    let tried: Vec<String> = KINDS.iter().map(|kind| format!("{}: {}", kind.name, result(kind))).collect();
+    assert_same("docs/operations.md", &described, "tests/it/upgrade.rs", &tried);
+}
+
+#[test]
+fn the_kinds_of_dumps_are_those_that_the_tests_of_the_import_try() {
+    let table = Document::read("docs/backup.md").table("dump");
+    let described: Vec<String> = table
+        .rows
+        .iter()
+        .flat_map(|row| row[0].split("; ").map(|dump| format!("{dump}: {}", first_words(&row[1]))))
+        .collect();
+    // Each kind is a line like `yield "name", dump, …`; a name that is made of parts counts up to the first of them.
+    let mut tried = Vec::new();
+    let mut result = "";
+    for line in read("scripts/test-import").lines() {
+        result = match line {
+            "def kinds(board):" | "def moments():" => "imported",
+            "def refusals(board):" => "refused",
+            _ => result,
+        };
+        let name = line.trim_start().strip_prefix("yield ").map(|rest| rest.trim_start_matches('f'));
+        if let Some(name) = name.and_then(|name| name.strip_prefix('"')).and_then(|name| name.split('"').next()) {
+            tried.push(format!("{}: {result}", name.split(" {").next().unwrap_or_default()));
+        }
+    }
+    assert!(tried.len() > 50, "{tried:?}");
+    assert_same("docs/backup.md", &described, "scripts/test-import", &tried);
+}
+
+/// What a cell says before its first punctuation.
+fn first_words(cell: &str) -> &str {
+    cell.split([':', ',', '.']).next().unwrap_or_default()
 }

@@ -1,6 +1,7 @@
-//! What an error of the `mysql` crate means for its statement, its connection and its server.
+//! What an error of the `mysql` crate means for its statement, its connection and its server, and what of its text may be
+//! shown.
 //!
-//! What is done then is the client's decision.
+//! The client decides what follows.
 
 use std::io;
 
@@ -26,6 +27,15 @@ pub(super) enum ErrorClass {
     /// The server's own error, which would be the same again.
     Refused,
 }
+
+/// Codes of the server with texts that hold names and numbers of the schema, and never a value of a statement.
+const QUOTES_NO_VALUE: &[u16] = &[
+    1005, 1017, 1021, 1025, 1030, 1031, 1036, 1040, 1041, 1042, 1043, 1044, 1045, 1047, 1049, 1050, 1051, 1053, 1054,
+    1060, 1061, 1068, 1071, 1072, 1075, 1091, 1114, 1115, 1129, 1130, 1142, 1143, 1146, 1148, 1153, 1180, 1193, 1203,
+    1205, 1206, 1213, 1217, 1226, 1227, 1251, 1290, 1297, 1317, 1347, 1356, 1364, 1370, 1396, 1451, 1467, 1524, 1637,
+    1665, 1698, 1792, 1832, 1833, 1834, 1836, 1846, 1862, 1877, 1927, 1932, 1969, 3024, 3100, 3101, 3118, 3159, 3675,
+    4031, 4025,
+];
 
 impl ErrorClass {
     pub(super) fn new(error: &mysql::Error) -> ErrorClass {
@@ -84,6 +94,36 @@ impl ErrorClass {
     }
 }
 
+/// An error of the `mysql` crate in words. A text of the server that could quote a message is left out.
+pub(super) fn words(error: &mysql::Error) -> String {
+    match error {
+        // The server's own text asks for a statement that this service can't run.
+        mysql::Error::MySqlError(server) if server.code == 1820 => "the password has expired (1820)".to_owned(),
+        mysql::Error::MySqlError(server) if QUOTES_NO_VALUE.contains(&server.code) => {
+            format!("{} ({})", server.message, server.code)
+        }
+        mysql::Error::MySqlError(server) => {
+            format!(
+                "error {} (SQLSTATE {}); its text is left out, as it could quote a message",
+                server.code, server.state
+            )
+        }
+        mysql::Error::IoError(error) => error.to_string(),
+        mysql::Error::CodecError(error) => error.to_string(),
+        mysql::Error::DriverError(DriverError::CouldNotConnect(Some((_, reason, _)))) => reason.clone(),
+        mysql::Error::DriverError(DriverError::TlsNotSupported) => "the server offers none".to_owned(),
+        mysql::Error::DriverError(DriverError::UnknownAuthPlugin(plugin)) => {
+            format!("the server asks for the authentication plugin {plugin}, which is not supported")
+        }
+        mysql::Error::DriverError(error) => error.to_string(),
+        mysql::Error::TlsError(error) => error.to_string(),
+        mysql::Error::UrlError(error) => error.to_string(),
+        mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {
+            "a value of the table has an unexpected type".to_owned()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,11 +164,21 @@ mod tests {
     }
 
     #[test]
-    fn every_other_error_says_nothing_of_the_outcome() {
+    fn every_other_error_leaves_the_outcome_unknown() {
         let io = |kind: io::ErrorKind| mysql::Error::IoError(kind.into());
         assert_eq!(ErrorClass::new(&io(io::ErrorKind::WouldBlock)), ErrorClass::TimedOut);
         assert_eq!(ErrorClass::new(&io(io::ErrorKind::TimedOut)), ErrorClass::TimedOut);
         assert_eq!(ErrorClass::new(&io(io::ErrorKind::BrokenPipe)), ErrorClass::Lost);
         assert_eq!(ErrorClass::new(&mysql::Error::DriverError(DriverError::PacketOutOfSync)), ErrorClass::Lost);
+    }
+
+    #[test]
+    fn an_error_that_may_quote_a_message_is_reported_by_its_number() {
+        let words = |code| words(&server(code, "near 'my secret' at line 1"));
+        for code in [1064, 1062, 1292, 1366, 1406, 1644, 1820, 3819, 65535] {
+            let words = words(code);
+            assert!(!words.contains("secret") && words.contains(&code.to_string()), "{words}");
+        }
+        assert!(words(1146).contains("secret"), "a text about the schema is kept");
     }
 }
