@@ -233,12 +233,13 @@ failed_start() {
     refused "a setting that the board refuses" "MAX_CONNECTIONS=many" on_two make up MAX_CONNECTIONS=many
     ok "nothing runs" nothing_runs
     env -u APP_IMAGE --default-signal=INT APP_NAME="$two" APP_PORT="$port" setsid scripts/up >"$work/out" 2>&1 &
-    local interrupted=$!
+    local interrupted=$! status
     eventually grep -q "is up to date" "$work/out"
     kill -INT -- -$interrupted
     wait $interrupted
-    same "Ctrl-C of make up fails" 130 $?
-    says "... and says what it left" "interrupted. Some containers may be running: .*make down"
+    status=$?
+    says "Ctrl-C of make up says what it left" "interrupted. Some containers may be running: .*make down"
+    same "... and fails" 130 $status
     ok "... which make down stops" on_two make down
     ok "nothing runs" nothing_runs
     ok "PUBLISH=127.0.0.1" on_two make up PUBLISH=127.0.0.1
