@@ -9,7 +9,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 
-use crate::support::clients::{Seen, Who, through};
+use crate::support::clients::{Role, Seen, through};
 use crate::support::service::program;
 use crate::support::service::reach;
 use crate::support::{Board, Database, Proxy, Schema, Service, Signal, eventually};
@@ -33,8 +33,12 @@ fn start(schema: &Schema, settings: &[(&str, &str)]) -> Service {
 
 #[track_caller]
 fn assert_statuses(seen: &Seen, readers: &[u16], writers: &[u16]) {
-    let told = |who| seen.statuses(who).into_iter().collect::<Vec<_>>();
-    assert_eq!((told(Who::Reader), told(Who::Writer)), (readers.to_vec(), writers.to_vec()), "readers, writers");
+    let statuses = |role| seen.statuses(role).into_iter().collect::<Vec<_>>();
+    assert_eq!(
+        (statuses(Role::Reader), statuses(Role::Writer)),
+        (readers.to_vec(), writers.to_vec()),
+        "readers, writers"
+    );
 }
 
 /// Kills all sessions of a user.
@@ -253,7 +257,7 @@ fn without_its_table_it_is_500_until_the_table_is_there_again() {
     );
     seen.check("table dropped", SECOND);
     assert_statuses(&seen, &[500], &[500]);
-    assert!(seen.statuses(Who::Ready).contains(&503), "it is not ready, once the last good look is a second old");
+    assert!(seen.statuses(Role::Ready).contains(&503), "it is not ready, once the last good look is a second old");
 }
 
 /// A service with two hosts, both of which are the same database.
@@ -294,7 +298,7 @@ fn a_host_that_hangs_costs_one_time_out_and_the_other_takes_over() {
     let seen = through(&hosts.service, Duration::ZERO, || hosts.a.silence(), |()| ());
     seen.check("the first hangs", SECOND);
     seen.check_stored(&hosts.schema);
-    assert!(seen.anybody_was_told(503), "it did hang");
+    assert!(seen.any_client_got(503), "it did hang");
     hosts.a.speak();
 }
 
