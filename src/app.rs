@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use crate::board::{self, Board, LEADERS};
 use crate::config::Config;
 use crate::http::limits::raise_descriptor_limit;
-use crate::http::{Limits, Server, listener};
+use crate::http::{AccessLog, Limits, Server, listener};
 use crate::lifecycle::Lifecycle;
 use crate::outage_log::Outages;
 use crate::store::supervisor::Supervisor;
@@ -40,8 +40,7 @@ const AGAIN: &str = "stopped immediately by a second signal";
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
     config.notes.iter().for_each(|note| warn!("{note}"));
-    let max_connections = fit_descriptors(config.max_connections);
-    let listeners = listeners();
+    let limits = limits(&config);
     // From here on signals are kept for the thread that starts later. A supervisor may send one as soon as the port is
     // open.
     let no_signals = |e| format!("signals can't be handled: {e}");
@@ -57,7 +56,6 @@ pub fn run(config: Config) -> Result<(), String> {
     pass_on(signals, events.clone()).map_err(no_signals)?;
 
     let host = host_name();
-    let trusted_proxies = config.trusted_proxies.clone();
     let settings = board::Settings {
         title: config.page_title,
         host: host.clone(),
@@ -70,17 +68,9 @@ pub fn run(config: Config) -> Result<(), String> {
         queue_bytes: QUEUE_BYTES,
     };
     let board = Board::new(settings, &database, Arc::clone(&lifecycle), &outages);
-    let limits = Limits {
-        listeners,
-        max_connections,
-        max_connections_per_client: config
-            .max_connections_per_client
-            .unwrap_or_else(|| (max_connections / 10).max(MIN_CONNECTIONS_PER_CLIENT)),
-        exempt_clients: trusted_proxies,
-        request_timeout: config.request_timeout,
-        idle_timeout: config.idle_timeout,
-    };
-    let server = start_server(listener, board, limits, &host, listeners + LEADERS + SPARE_WORKERS)?;
+    let no_access_log = |e| format!("the access log can't be started: {e}");
+    let access_log = config.access_log.map(AccessLog::start).transpose().map_err(no_access_log)?;
+    let server = start_server(listener, board, limits, &host, access_log.clone())?;
     let supervisor = Supervisor {
         database,
         lifecycle: Arc::clone(&lifecycle),
@@ -94,12 +84,27 @@ pub fn run(config: Config) -> Result<(), String> {
     supervisor.start(give_up, move || waker.wake_worker()).map_err(|e| format!("a thread can't be started: {e}"))?;
     server.open().map_err(no_worker)?;
 
-    match received.recv() {
+    let outcome = match received.recv() {
         Ok(Event::GaveUp(reason)) => Err(reason),
         Ok(Event::Signal | Event::Empty) | Err(_) => {
             lifecycle.set_stopping();
             stop(&server, &received, events, config.shutdown_delay, config.shutdown_grace)
         }
+    };
+    access_log.inspect(AccessLog::flush);
+    outcome
+}
+
+fn limits(config: &Config) -> Limits {
+    let max_connections = fit_descriptors(config.max_connections);
+    let share = (max_connections / 10).max(MIN_CONNECTIONS_PER_CLIENT);
+    Limits {
+        listeners: listeners(),
+        max_connections,
+        max_connections_per_client: config.max_connections_per_client.unwrap_or(share),
+        exempt_clients: config.trusted_proxies.clone(),
+        request_timeout: config.request_timeout,
+        idle_timeout: config.idle_timeout,
     }
 }
 
@@ -113,10 +118,12 @@ fn start_server(
     board: Board,
     limits: Limits,
     host: &str,
-    workers: usize,
+    access_log: Option<AccessLog>,
 ) -> Result<Arc<Server>, String> {
     let common = [("X-Served-By", host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
-    let server = Server::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
+    let workers = limits.listeners + LEADERS + SPARE_WORKERS;
+    let server =
+        Server::new(listener, Box::new(board), limits, &common, access_log).map_err(|e| format!("no poller: {e}"))?;
     server.start(workers).map_err(no_worker)?;
     Ok(server)
 }

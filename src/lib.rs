@@ -24,7 +24,8 @@
 //! | [`message`] | what a message is, which text may become one, and how its times are written |
 //! | [`idempotency_key`] | what makes a repeated post the same post |
 //! | [`metrics`] | all metrics, in one table |
-//! | [`logging`] | log lines to stderr, without blocking |
+//! | [`line_queue`] | lines on their way to stderr and stdout, without blocking |
+//! | [`logging`] | the log: the form of its lines |
 //! | [`outage_log`] | the log of an outage: its beginning, a count, its end |
 //! | [`retry`] | delays between attempts |
 //! | [`lifecycle`] | whether the service is starting, serving or stopping |
@@ -48,6 +49,7 @@ pub mod config;
 pub mod http;
 pub mod idempotency_key;
 pub mod lifecycle;
+pub mod line_queue;
 pub mod logging;
 pub mod message;
 pub mod metrics;

@@ -1,15 +1,13 @@
-//! Log lines on their way to stderr. One thread writes them, so a slow reader of the log never delays a request.
+//! The log: what a line looks like, and which events are logged.
 //!
-//! `text` is `simplelog`'s time and level, then fields in logfmt; `json` is an object for each line. When the queue is full,
-//! lines are dropped, counted, and reported later.
+//! `text` is `simplelog`'s time and level, then fields in logfmt; `json` is an object for each line. Lines go to stderr
+//! through a [`LineQueue`]. Logging never waits.
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{panic, thread};
 
 use log::kv::{self, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
@@ -18,7 +16,7 @@ use serde_json::Value as Json;
 use simplelog::{Config, ConfigBuilder, FormatItem, LevelPadding, WriteLogger, format_description};
 use time::OffsetDateTime;
 
-use crate::metrics::METRICS;
+use crate::line_queue::LineQueue;
 
 /// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,34 +34,21 @@ pub struct LogLimit {
     last: Mutex<(Option<Instant>, u64)>,
 }
 
-/// Lines that may wait for the thread that writes them.
-const QUEUE_LINES: usize = 4096;
-/// How long the end of the process waits for the last lines.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// RFC 3339 in UTC, always with milliseconds.
 const TIME: &[FormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
-enum Entry {
-    Line(Vec<u8>),
-    /// Answered when all entries before it are written.
-    Flush(SyncSender<()>),
-}
-
 struct Logger {
     level: LevelFilter,
-    queue: Queue,
+    queue: LineQueue,
     /// What forms the lines of [`LogFormat::Text`]; none for JSON.
-    text: Option<WriteLogger<Queue>>,
+    text: Option<WriteLogger<LineBuffer>>,
 }
 
-/// Takes bytes, and sends each complete line to the thread that writes.
-#[derive(Clone)]
-struct Queue {
+/// Collects the bytes of one line, and queues it when it is complete.
+struct LineBuffer {
     line: Vec<u8>,
-    entries: SyncSender<Entry>,
-    /// Lines that found the queue full and are not reported yet.
-    dropped: Arc<AtomicU64>,
+    queue: LineQueue,
 }
 
 impl LogLimit {
@@ -87,11 +72,7 @@ impl LogLimit {
 
 /// Starts to log lines of `level` and above to stderr. Earlier ones are lost.
 pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<()> {
-    let (queue, received) = Queue::new();
-    let dropped = Arc::clone(&queue.dropped);
-    thread::Builder::new()
-        .name("log".to_owned())
-        .spawn(move || write_lines(&received, &dropped, format, io::stderr()))?;
+    let queue = LineQueue::start("log", io::stderr(), move |lines| report_dropped(format, lines))?;
     log::set_boxed_logger(Box::new(Logger::new(level, format, queue))).map_err(io::Error::other)?;
     log::set_max_level(level);
     // The default hook writes lines of its own to stderr.
@@ -99,28 +80,18 @@ pub fn start(level: LevelFilter, format: LogFormat) -> io::Result<()> {
     Ok(())
 }
 
-fn write_lines(entries: &Receiver<Entry>, dropped: &AtomicU64, format: LogFormat, mut out: impl Write) {
-    for entry in entries {
-        // Nothing can be done about a log that can't be written.
-        match entry {
-            Entry::Line(line) => drop(out.write_all(&line)),
-            Entry::Flush(done) => drop(done.try_send(())),
-        }
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            let message = "log lines were dropped, because they were not read fast enough";
-            let line = match format {
-                LogFormat::Text => format!("{} [WARN ] msg=\"{message}\" lines={lost}\n", now()).into_bytes(),
-                LogFormat::Json => json_line("warn", message, vec![("lines".to_owned(), Json::from(lost))]),
-            };
-            drop(out.write_all(&line));
-        }
+fn report_dropped(format: LogFormat, lines: u64) -> Vec<u8> {
+    let message = "log lines were dropped, because they were not read fast enough";
+    match format {
+        LogFormat::Text => format!("{} [WARN ] msg=\"{message}\" lines={lines}\n", now()).into_bytes(),
+        LogFormat::Json => json_line("warn", message, vec![("lines".to_owned(), Json::from(lines))]),
     }
 }
 
 impl Logger {
-    fn new(level: LevelFilter, format: LogFormat, queue: Queue) -> Logger {
-        let text = (format == LogFormat::Text).then(|| *WriteLogger::new(level, text_config(), queue.clone()));
+    fn new(level: LevelFilter, format: LogFormat, queue: LineQueue) -> Logger {
+        let buffer = LineBuffer { line: Vec::new(), queue: queue.clone() };
+        let text = (format == LogFormat::Text).then(|| *WriteLogger::new(level, text_config(), buffer));
         Logger { level, queue, text }
     }
 }
@@ -147,36 +118,18 @@ impl Log for Logger {
         }
     }
 
-    /// Waits, for a moment, until everything that was logged so far is written.
     fn flush(&self) {
-        let (done, written) = sync_channel(1);
-        if self.queue.entries.send(Entry::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(FLUSH_TIMEOUT);
-        }
+        self.queue.flush();
     }
 }
 
-impl Queue {
-    fn new() -> (Queue, Receiver<Entry>) {
-        let (entries, received) = sync_channel(QUEUE_LINES);
-        (Queue { line: Vec::new(), entries, dropped: Arc::default() }, received)
-    }
-
-    fn send(&self, line: Vec<u8>) {
-        if self.entries.try_send(Entry::Line(line)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            METRICS.log_lines_dropped.inc();
-        }
-    }
-}
-
-impl Write for Queue {
+impl Write for LineBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.line.extend_from_slice(bytes);
         // Fields hold no newline, so one at the end ends the line.
         if self.line.ends_with(b"\n") {
             let line = std::mem::take(&mut self.line);
-            self.send(line);
+            self.queue.send(line);
         }
         Ok(bytes.len())
     }
@@ -196,8 +149,13 @@ fn text_config() -> Config {
         .build()
 }
 
+/// A time as RFC 3339 in UTC, with milliseconds.
+pub fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(TIME).unwrap_or_default()
+}
+
 fn now() -> String {
-    OffsetDateTime::now_utc().format(TIME).unwrap_or_default()
+    rfc3339(OffsetDateTime::now_utc())
 }
 
 /// The message and the fields of an event in logfmt: `msg="words" key=value`.
@@ -275,14 +233,12 @@ mod tests {
 
     /// What is written when this event is logged.
     fn logged(format: LogFormat, record: &Record<'_>) -> String {
-        let (queue, received) = Queue::new();
-        let dropped = Arc::clone(&queue.dropped);
+        let (read, write) = io::pipe().unwrap();
+        let queue = LineQueue::start("test", write, move |lines| report_dropped(format, lines)).unwrap();
         let logger = Logger::new(LevelFilter::Debug, format, queue);
         logger.log(record);
         drop(logger);
-        let mut out = Vec::new();
-        write_lines(&received, &dropped, format, &mut out);
-        String::from_utf8(out).unwrap()
+        io::read_to_string(read).unwrap()
     }
 
     #[test]
@@ -294,19 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stops_costs_lines_and_never_time() {
-        let (mut queue, received) = Queue::new();
-        let dropped = Arc::clone(&queue.dropped);
-        for _ in 0..QUEUE_LINES + 3 {
-            queue.write_all(b"a ").unwrap();
-            queue.write_all(b"line\n").unwrap();
-        }
-        drop(queue);
-        let mut out = Vec::new();
-        write_lines(&received, &dropped, LogFormat::Text, &mut out);
-        let out = String::from_utf8(out).unwrap();
-        assert_eq!(out.matches("a line\n").count(), QUEUE_LINES, "{out}");
-        assert!(out.contains("log lines were dropped") && out.contains("lines=3\n"), "{out}");
+    fn dropped_lines_are_reported_in_the_form_of_the_log() {
+        let text = String::from_utf8(report_dropped(LogFormat::Text, 3)).unwrap();
+        assert!(text.contains(" [WARN ] msg=\"log lines were dropped") && text.ends_with("lines=3\n"), "{text}");
+        let json: Json = serde_json::from_slice(&report_dropped(LogFormat::Json, 3)).unwrap();
+        assert_eq!((&json["level"], &json["lines"]), (&"warn".into(), &3.into()));
     }
 
     #[test]

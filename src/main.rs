@@ -12,7 +12,7 @@ const USAGE: &str = "\
 usage: twotier                        serve
        twotier check                  show the settings, and try the database step by step
        twotier healthcheck [--live]   request /readyz, or /livez, of the local server
-       twotier --help | --version
+       twotier help | version
 
 Settings are environment variables; NAME_FILE names a file that holds the value of NAME.
   DATABASE_URL                mysql://user:password@host:3306/db, or these parts of it:
@@ -25,9 +25,14 @@ Settings are environment variables; NAME_FILE names a file that holds the value 
   ADMIN_TOKEN                 turns on editing and deleting
   RATE_LIMIT                  submits a minute of one client (off)
   LOG_LEVEL, LOG_FORMAT       error, warn, info, debug or trace (info); text or json (text)
+  ACCESS_LOG                  a line for each request on stdout: off, combined or json (off)
 docs/settings.md describes all of them.
 ";
 
+/// All arguments.
+const WORDS: &[&str] = &["check", "healthcheck", "--live", "help", "version"];
+/// Two words that are closer than this are the same, misspelt.
+const SIMILAR: f64 = 0.8;
 /// Exit status of a failure at run time.
 const EXIT_FAILURE: u8 = 1;
 /// Exit status of a wrong argument or setting.
@@ -38,21 +43,33 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let environment = Environment::of_process();
     match arguments.as_slice() {
+        ["help", ..] | [.., "--help" | "-h"] => print(USAGE),
         [] => serve(&environment),
         ["check"] => run_check(&environment),
         ["healthcheck"] => run_healthcheck(&environment, "/readyz"),
         ["healthcheck", "--live"] => run_healthcheck(&environment, "/livez"),
-        ["--help" | "-h"] => print(USAGE),
-        ["--version" | "-V"] => print(concat!("twotier ", env!("CARGO_PKG_VERSION"), "\n")),
-        [first, ..] => {
-            print_error(&format!(
-                "error: unknown arguments, beginning with '{}'; settings are environment variables",
-                first.escape_debug()
-            ));
-            print_error(USAGE.lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n").as_str());
-            ExitCode::from(EXIT_USAGE)
-        }
+        ["version" | "--version" | "-V"] => print(concat!("twotier ", env!("CARGO_PKG_VERSION"), "\n")),
+        ["check" | "version", wrong, ..]
+        | ["healthcheck", "--live", wrong, ..]
+        | ["healthcheck", wrong, ..]
+        | [wrong, ..] => exit_unknown(wrong),
     }
+}
+
+/// Names the wrong argument, and the one that was probably meant.
+fn exit_unknown(wrong: &str) -> ExitCode {
+    let near = WORDS.iter().max_by(|a, b| similarity(a, wrong).total_cmp(&similarity(b, wrong)));
+    let hint = match near.filter(|word| similarity(word, wrong) >= SIMILAR) {
+        Some(word) => format!("did you mean '{word}'?"),
+        None => "settings are environment variables".to_owned(),
+    };
+    print_error(&format!("error: unknown argument '{}'; {hint}", wrong.escape_debug()));
+    print_error(USAGE.lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n").as_str());
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn similarity(word: &str, wrong: &str) -> f64 {
+    strsim::jaro_winkler(word.trim_start_matches('-'), wrong.trim_start_matches('-'))
 }
 
 fn serve(environment: &Environment) -> ExitCode {

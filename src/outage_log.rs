@@ -42,6 +42,8 @@ struct Outage {
 
 /// Time between two counts.
 const REPORT_PAUSE: Duration = Duration::from_secs(10);
+/// Names of requests on one line.
+const MAX_LOGGED_IDS: usize = 20;
 /// An outage is over when it has worked and nothing has failed for so long.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -64,8 +66,9 @@ impl OutageLog {
         OutageLog { activity, is_open: AtomicBool::new(false), outage: Mutex::new(None) }
     }
 
-    /// Records that so many `requests` failed for `cause`, which metrics call `label`. One of them is called `request_id`.
-    pub fn fail(&self, label: &'static str, cause: &impl fmt::Display, requests: usize, request_id: &str) {
+    /// Records that these requests failed for `cause`, which metrics call `label`.
+    pub fn fail(&self, label: &'static str, cause: &impl fmt::Display, request_ids: &[&str]) {
+        let requests = request_ids.len();
         let now = Instant::now();
         self.is_open.store(true, Ordering::Relaxed);
         let mut outage = self.lock();
@@ -75,7 +78,7 @@ impl OutageLog {
         outage.last_failure = now;
         outage.worked = None;
         if outage.causes.insert(label) {
-            error!(requests = requests, request_id = request_id; "{} fails: {cause}", self.activity);
+            error!(requests = requests, request_ids = join(request_ids); "{} fails: {cause}", self.activity);
             outage.failed_since_report = 0;
         }
         outage.last_cause = cause.to_string();
@@ -143,6 +146,15 @@ impl Outage {
     }
 }
 
+/// The first names, and the number of the others.
+fn join(request_ids: &[&str]) -> String {
+    let shown = &request_ids[..request_ids.len().min(MAX_LOGGED_IDS)];
+    match request_ids.len() - shown.len() {
+        0 => shown.join(" "),
+        others => format!("{} and {others} more", shown.join(" ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,11 +165,11 @@ mod tests {
         let is_open = || log.lock().is_some();
         log.succeed();
         assert!(!is_open(), "a success alone is no outage");
-        log.fail("timed_out", &"the database did not answer", 3, "a-1");
+        log.fail("timed_out", &"the database did not answer", &["a-1", "a-2", "a-3"]);
         log.tick(Instant::now() + QUIET);
         assert!(is_open(), "silence is no success");
         log.succeed();
-        log.fail("timed_out", &"the database did not answer", 1, "a-2");
+        log.fail("timed_out", &"the database did not answer", &["a-4"]);
         log.tick(Instant::now() + QUIET);
         assert!(is_open(), "it failed after the success");
         log.succeed();
@@ -170,12 +182,21 @@ mod tests {
     #[test]
     fn failures_are_counted_between_two_reports() {
         let log = OutageLog::new("storing messages");
-        (0..5).for_each(|_| log.fail("busy", &"the table is full", 2, "a-1"));
+        (0..5).for_each(|_| log.fail("busy", &"the table is full", &["a-1", "a-2"]));
         let counts = || log.lock().as_ref().map(|outage| (outage.failed, outage.failed_since_report));
         assert_eq!(counts(), Some((10, 8)), "the first line has its own");
         log.tick(Instant::now());
         assert_eq!(counts(), Some((10, 8)), "no line yet");
         log.tick(Instant::now() + REPORT_PAUSE);
         assert_eq!(counts(), Some((10, 0)));
+    }
+
+    #[test]
+    fn a_line_names_as_many_requests_as_fit() {
+        assert_eq!(join(&[]), "");
+        assert_eq!(join(&["a-1", "a-2"]), "a-1 a-2");
+        let joined = join(&["a-1"; MAX_LOGGED_IDS + 3]);
+        assert_eq!(joined.matches("a-1").count(), MAX_LOGGED_IDS);
+        assert!(joined.ends_with(" and 3 more"), "{joined}");
     }
 }

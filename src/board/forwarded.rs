@@ -27,12 +27,12 @@ impl TrustedProxies {
 
     /// The address of the client: the peer or, where that is a trusted proxy, the right-most entry that is not one. The
     /// client itself may have written what stands further left.
-    pub(super) fn client(&self, request: &Request) -> IpAddr {
-        let mut client = request.peer;
+    pub(super) fn client(&self, head: &Head, peer: IpAddr) -> IpAddr {
+        let mut client = peer;
         if !self.trusts(client) {
             return client;
         }
-        for next in self.reported_clients(&request.head).into_iter().rev() {
+        for next in self.reported_clients(head).into_iter().rev() {
             match next {
                 Some(next) => client = next,
                 None => break,
@@ -116,9 +116,12 @@ fn parse_address(entry: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    fn head(headers: &str) -> Head {
+        Head::parse(format!("GET / HTTP/1.1\r\nHost: inner\r\n{headers}\r\n").into_bytes()).unwrap()
+    }
+
     fn request(peer: &str, headers: &str) -> Request {
-        let head = Head::parse(format!("GET / HTTP/1.1\r\nHost: inner\r\n{headers}\r\n").into_bytes()).unwrap();
-        Request { head, body: vec![], peer: peer.parse().unwrap() }
+        Request { head: head(headers), body: vec![], peer: peer.parse().unwrap() }
     }
 
     fn proxies() -> TrustedProxies {
@@ -128,7 +131,7 @@ mod tests {
     #[track_caller]
     fn check(peer: &str, forwarded: &[&str], want: &str) {
         let lines: String = forwarded.iter().map(|value| format!("X-Forwarded-For: {value}\r\n")).collect();
-        let client = proxies().client(&request(peer, &lines));
+        let client = proxies().client(&head(&lines), peer.parse().unwrap());
         assert_eq!(client, want.parse::<IpAddr>().unwrap(), "{peer} {forwarded:?}");
     }
 
@@ -169,10 +172,10 @@ mod tests {
             ("Forwarded: for=\"203.0.113.9, for=198.51.100.7\r\n", "10.0.0.1"),
             ("X-Forwarded-For: 203.0.113.9\r\nForwarded: for=198.51.100.7\r\n", "198.51.100.7"),
         ] {
-            let client = proxies().client(&request("10.0.0.1", headers));
+            let client = proxies().client(&head(headers), [10, 0, 0, 1].into());
             assert_eq!(client, want.parse::<IpAddr>().unwrap(), "{headers}");
         }
-        let client = proxies().client(&request("192.0.2.1", "Forwarded: for=198.51.100.7\r\n"));
+        let client = proxies().client(&head("Forwarded: for=198.51.100.7\r\n"), [192, 0, 2, 1].into());
         assert_eq!(client, "192.0.2.1".parse::<IpAddr>().unwrap(), "the peer is not trusted");
     }
 

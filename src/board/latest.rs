@@ -77,8 +77,8 @@ impl BatchProcessor for LatestReads {
         let messages = match messages {
             Ok(messages) => messages,
             Err(cause) => {
-                let request_id = jobs.first().map_or("-", |(pending, _)| pending.id());
-                self.outages.reads.fail(cause.label(), &cause, jobs.len(), request_id);
+                let request_ids: Vec<&str> = jobs.iter().map(|(pending, _)| pending.id()).collect();
+                self.outages.reads.fail(cause.label(), &cause, &request_ids);
                 jobs.into_iter().for_each(|(pending, _)| pending.refuse(&Problem::from(&cause)));
                 return;
             }

@@ -318,11 +318,15 @@ impl Board {
 }
 
 impl Handler for Board {
+    fn client(&self, head: &Head, peer: IpAddr) -> IpAddr {
+        self.proxies.client(head, peer)
+    }
+
     fn respond(&self, request: Request, mut responder: Responder) {
-        let context = RequestContext { client: self.proxies.client(&request), page: preferred_page(&request.head) };
+        let context = RequestContext { client: responder.client(), page: preferred_page(&request.head) };
         let route = Route::find(&request.head.method, request.head.path());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
-        responder.describe(template, context.client);
+        responder.set_route(template);
         let plan = route.and_then(|route| self.plan(route, &request, context));
         drop(request);
         let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.page);

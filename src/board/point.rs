@@ -103,7 +103,7 @@ impl BatchProcessor for PointOps {
                     pending.answer(reply);
                 }
                 Err(cause) => {
-                    log.fail(cause.label(), &cause, 1, pending.id());
+                    log.fail(cause.label(), &cause, &[pending.id()]);
                     pending.refuse(&Problem::from(&cause));
                 }
             }

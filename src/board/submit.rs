@@ -148,11 +148,11 @@ impl BatchProcessor for InsertBatches {
     }
 
     fn reply(&self, executed: Vec<Executed>) {
-        let mut failures = executed.iter().filter_map(|(pending, _, outcome)| Some((pending, outcome.failure()?)));
-        match failures.next() {
-            Some((pending, cause)) => {
-                let failed = 1 + failures.count();
-                self.outages.writes.fail(cause.label(), cause, failed, pending.id());
+        let failures = || executed.iter().filter_map(|(pending, _, outcome)| Some((pending.id(), outcome.failure()?)));
+        match failures().next() {
+            Some((_, cause)) => {
+                let request_ids: Vec<&str> = failures().map(|(id, _)| id).collect();
+                self.outages.writes.fail(cause.label(), cause, &request_ids);
             }
             None => self.outages.writes.succeed(),
         }

@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 use url::Url;
 
+use crate::http::AccessLogFormat;
 use crate::logging::LogFormat;
 use crate::message::MAX_MESSAGE_CHARS_MAX;
 use crate::store::account::ReloadPassword;
@@ -77,6 +78,8 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// The form of a log line.
     pub log_format: LogFormat,
+    /// The form of the access log; `None` for no access log.
+    pub access_log: Option<AccessLogFormat>,
     /// Warnings about the settings.
     pub notes: Vec<String>,
     /// Every setting with the value in force, secrets masked.
@@ -136,6 +139,7 @@ impl Config {
             page_title: s.required("PAGE_TITLE", "text", |v| Some(v.to_owned())),
             log_level: s.required("LOG_LEVEL", "error, warn, info, debug or trace", value::level),
             log_format: s.required("LOG_FORMAT", "text or json", value::log_format),
+            access_log: s.required("ACCESS_LOG", "off, combined or json", value::access_log),
             notes: Vec::new(),
             shown: Vec::new(),
         };

@@ -53,4 +53,5 @@ pub const SETTINGS: &[Setting] = &[
     setting("PAGE_TITLE", "Messages"),
     setting("LOG_LEVEL", "info"),
     setting("LOG_FORMAT", "text"),
+    setting("ACCESS_LOG", "off"),
 ];

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 use url::Url;
 
+use crate::http::AccessLogFormat;
 use crate::logging::LogFormat;
 use crate::store::Host;
 
@@ -58,6 +59,16 @@ pub(super) fn log_format(text: &str) -> Option<LogFormat> {
     match text {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
+
+/// The form of the access log; none when it is off.
+pub(super) fn access_log(text: &str) -> Option<Option<AccessLogFormat>> {
+    match text {
+        "off" => Some(None),
+        "combined" => Some(Some(AccessLogFormat::Combined)),
+        "json" => Some(Some(AccessLogFormat::Json)),
         _ => None,
     }
 }

@@ -1,5 +1,7 @@
 //! What the server serves: the interface between connections and the application.
 
+use std::net::IpAddr;
+
 use super::error::RequestError;
 use super::head::Head;
 use super::request::{Request, RequestId};
@@ -9,6 +11,9 @@ use super::scheduler::PollPermit;
 
 /// The application.
 pub trait Handler: Send + Sync {
+    /// The address of the client that sent `head` through `peer`, which may be a proxy.
+    fn client(&self, head: &Head, peer: IpAddr) -> IpAddr;
+
     /// Responds to `request`, now or later, on this thread or another one. Must not block: a request that needs to wait
     /// is queued for [`run_queued`](Handler::run_queued), which this thread calls next.
     fn respond(&self, request: Request, responder: Responder);

@@ -151,6 +151,11 @@ impl Head {
         Ok(head)
     }
 
+    /// The request line without its CRLF.
+    pub(super) fn request_line(&self) -> &str {
+        self.text.split_once("\r\n").map_or("", |(line, _)| line)
+    }
+
     /// The path of the target as it was sent, percent-encoded; `*` for the asterisk form.
     pub fn path(&self) -> &str {
         self.part(&self.path)

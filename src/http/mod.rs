@@ -33,6 +33,7 @@ mod server;
 mod slots;
 mod stage;
 
+pub use access_log::{AccessLog, AccessLogFormat};
 pub use error::RequestError;
 pub use handler::Handler;
 pub use limits::Limits;

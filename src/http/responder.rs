@@ -30,11 +30,14 @@ impl Responder {
         Responder { sink, connection: Some(connection), access }
     }
 
-    /// Sets what log and metrics need: the route, which is a name from the code, and the client, which may be behind
-    /// proxies.
-    pub fn describe(&mut self, route: &'static str, client: IpAddr) {
+    /// Sets the route for logs and metrics, which is a name from the code.
+    pub fn set_route(&mut self, route: &'static str) {
         self.access.route = route;
-        self.access.client = client;
+    }
+
+    /// The address of the client, as trusted proxies report it.
+    pub fn client(&self) -> IpAddr {
+        self.access.client
     }
 
     /// The name of the request in the logs.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error};
 
-use super::access_log::AccessRecord;
+use super::access_log::{AccessLog, AccessRecord};
 use super::close_reason::CloseReason;
 use super::connection::{Connection, Expiry, Next};
 use super::connections::ConnectionTable;
@@ -51,6 +51,7 @@ pub struct Server {
     limits: Limits,
     /// Header lines of every response, each with its CRLF.
     common: String,
+    access_log: Option<AccessLog>,
     listener: Listener,
     slots: Arc<Slots>,
     table: ConnectionTable,
@@ -65,11 +66,13 @@ pub struct Server {
 
 impl Server {
     /// A server that listens on `listener` and passes requests to `handler`. `common` are headers of every response.
+    /// Without an `access_log` requests are only counted.
     pub fn new(
         listener: TcpListener,
         handler: Box<dyn Handler>,
         limits: Limits,
         common: &[(&str, &str)],
+        access_log: Option<AccessLog>,
     ) -> io::Result<Arc<Server>> {
         let poller = Poller::new()?;
         let listener = Listener::new(listener, &poller)?;
@@ -88,6 +91,7 @@ impl Server {
             handler,
             limits,
             common: common.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect(),
+            access_log,
             listener,
             table: ConnectionTable::new(Arc::clone(&slots)),
             slots,
@@ -184,7 +188,7 @@ impl Server {
     fn drive(self: &Arc<Self>, mut connection: Box<Connection>, scratch: &mut [u8]) {
         match connection.advance(scratch) {
             Next::Request(request) => {
-                let access = self.access(Some(&request.head), connection.peer());
+                let access = self.record(Some(&request.head), connection.peer());
                 let sink = Arc::clone(self) as Arc<dyn ResponseSink>;
                 self.handler.respond(*request, Responder::new(sink, connection, access));
             }
@@ -292,22 +296,23 @@ impl Server {
     }
 
     fn refuse(&self, connection: Box<Connection>, error: RequestError, head: Option<&Head>) {
-        let access = self.access(head, connection.peer());
+        let access = self.record(head, connection.peer());
         let response = self.handler.refuse(error, head, &access.id);
         debug!(request_id = access.id.as_str(); "refused: {error:?}");
         self.finish(connection, response, &access);
     }
 
-    fn access(&self, head: Option<&Head>, peer: IpAddr) -> AccessRecord {
+    fn record(&self, head: Option<&Head>, peer: IpAddr) -> AccessRecord {
         let sent = head.and_then(|head| head.value("x-request-id")).and_then(RequestId::sane);
         let number = || RequestId::numbered(self.process, self.requests.fetch_add(1, Ordering::Relaxed));
-        AccessRecord::new(sent.unwrap_or_else(number), head.map(|head| &head.method), peer)
+        let client = head.map_or(peer, |head| self.handler.client(head, peer));
+        AccessRecord::new(sent.unwrap_or_else(number), head, client, self.access_log.as_ref())
     }
 }
 
 impl ResponseSink for Server {
     fn finish(&self, mut connection: Box<Connection>, response: Response, access: &AccessRecord) {
-        access.answered(&response);
+        access.answered(&response, self.access_log.as_ref());
         let keep = !self.stopping.load(Ordering::SeqCst);
         match connection.send(response, [&self.common, access.id.line()], keep) {
             Next::Wait(interest) => self.park(connection, interest),

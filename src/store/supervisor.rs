@@ -141,7 +141,7 @@ impl Supervisor {
             self.lifecycle.finish_check(reads.as_ref().map(drop).map_err(reason));
             match &reads {
                 Ok(()) => self.outages.reads.succeed(),
-                Err(error) => self.outages.reads.fail(error.label(), error, 0, "-"),
+                Err(error) => self.outages.reads.fail(error.label(), error, &[]),
             }
             if let (Ok(client), Ok(())) = (&mut client, &reads)
                 && (block.is_some() || round.is_multiple_of(CHECKS_FOR_WRITES))

@@ -8,6 +8,7 @@
     reason = "a test fails by panic"
 )]
 
+mod access_log;
 mod board;
 mod broken_databases;
 mod chaos;

@@ -1,6 +1,6 @@
 //! The built program as a process.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,7 @@ use super::{Signal, eventually};
 pub struct Service {
     child: Mutex<Child>,
     log: Arc<Mutex<String>>,
+    access_log: Arc<Mutex<String>>,
     pub address: SocketAddr,
 }
 
@@ -78,19 +79,12 @@ impl Service {
     }
 
     fn spawn(mut command: Command) -> Service {
-        command.stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
-        let log = Arc::new(Mutex::new(String::new()));
-        let lines = BufReader::new(child.stderr.take().expect("stderr"));
-        let written = Arc::clone(&log);
-        thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
-                let mut log = written.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        let mut service = Service { child: Mutex::new(child), log, address: (Ipv4Addr::LOCALHOST, 0).into() };
+        let access_log = collect_lines(child.stdout.take().expect("stdout"));
+        let log = collect_lines(child.stderr.take().expect("stderr"));
+        let mut service =
+            Service { child: Mutex::new(child), log, access_log, address: (Ipv4Addr::LOCALHOST, 0).into() };
         let mut address = None;
         eventually("the service listens", || {
             // In a log of JSON a quote stands behind it.
@@ -111,6 +105,11 @@ impl Service {
 
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The lines of the access log.
+    pub fn access_log(&self) -> Vec<String> {
+        self.access_log.lock().unwrap().lines().map(str::to_owned).collect()
     }
 
     /// What stands behind `text` on the first line of the log that has it.
@@ -170,6 +169,20 @@ impl Service {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
+}
+
+/// The lines of `output` so far, as a thread reads them.
+fn collect_lines(output: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let collected = Arc::new(Mutex::new(String::new()));
+    let written = Arc::clone(&collected);
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let mut text = written.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+    collected
 }
 
 impl Drop for Service {
