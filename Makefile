@@ -8,17 +8,85 @@ help:
 	@awk '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		match($$0, /^[a-z-]+:.*## /) { printf "  make %-16s %s\n", substr($$0, 1, index($$0, ":") - 1), substr($$0, RLENGTH + 1) }' Makefile
 
-##@ Start
+##@ Start a board
 
 .PHONY: run
 run: ## serve a board on http://127.0.0.1:5000 with a private database in ./data (PORT=5000 BIND=127.0.0.1)
 	@scripts/run check-port && scripts/build && scripts/run
 
 .PHONY: up
-up: ## start the board and MySQL in containers, and print the address (APP_PORT=5000 APP_NAME=twotier)
+up: ## start a board and MySQL in containers, and print the address (APP_PORT=5000 APP_NAME=twotier)
 	@scripts/up
 
-##@ Develop
+##@ Operate a board in containers
+
+.PHONY: down
+down: ## stop and remove the containers (the messages stay)
+	@scripts/down
+
+.PHONY: restart
+restart: ## restart the containers
+	@scripts/restart
+
+.PHONY: ps
+ps: ## list the containers and their state
+	@scripts/ps
+
+.PHONY: logs
+logs: ## print the logs of the containers by time (TAIL=100 FOLLOW=1)
+	@scripts/logs
+
+.PHONY: doctor
+doctor: ## check containers, volume, disk, backups, settings and database, and name each problem
+	@scripts/doctor
+
+.PHONY: image
+image: ## build the image
+	@scripts/image
+
+.PHONY: secrets
+secrets: ## create missing passwords of the containers
+	@scripts/secrets
+
+.PHONY: reset-passwords
+reset-passwords: ## set new passwords, also when the old ones are lost (no message is lost)
+	@scripts/reset-passwords
+
+.PHONY: destroy
+destroy: ## remove the containers, the image, the passwords and ALL MESSAGES of a board (asks; CONFIRM=1 answers yes)
+	@scripts/destroy
+
+##@ Back up, restore and import
+
+.PHONY: backup
+backup: ## write a backup and its manifest into backups/ (BACKUP_KEEP=N keeps the newest N)
+	@scripts/backup
+
+.PHONY: restore
+restore: ## replace all messages with those of a backup (FILE=backups/... KEEP_NEWER=1; asks; CONFIRM=1 answers yes)
+	@scripts/restore "$(FILE)"
+
+.PHONY: backups
+backups: ## list the backups, the tables that restores replaced, and the files that killed commands left
+	@scripts/backups
+
+.PHONY: prune
+prune: ## remove old tables and backups of that list (TABLE_KEEP_DAYS=30 BACKUP_KEEP=N; asks; CONFIRM=1 answers yes)
+	@scripts/prune
+
+.PHONY: drill
+drill: ## prove that a backup can be restored: back up, restore into a throw-away database, compare
+	@scripts/drill
+
+.PHONY: import
+import: ## add the messages of another database (FILE=dump.sql, or VOLUME=flask-data IMAGE=mysql:8.0; ZONE= FROM_DB= WHOLE=1)
+	@scripts/import "$(FILE)"
+
+.PHONY: db-shell
+db-shell: ## open the client of the database
+	@scripts/db-shell
+
+##@ Build and test
 
 .PHONY: build
 build: ## build the release binary
@@ -48,103 +116,35 @@ sbom: ## write the list of all crates in the binary with their licences (Cyclone
 	@scripts/sbom
 
 .PHONY: test-containers
-test-containers: ## test the targets for containers and data with the installed engines (ONLY="NAME ..." runs some checks)
+test-containers: ## test the targets for containers and data with the installed engines (ONLY="NAME ..." runs these checks only)
 	@scripts/test-containers
 
 .PHONY: fuzz
-fuzz: ## run each fuzz target (SECONDS=60)
+fuzz: ## run each fuzz target (SECONDS=60 for each)
 	@scripts/fuzz $(or $(SECONDS),60)
 
-# Endurance. `make test` includes a short run of the first.
+# `make test` includes a short run of chaos.
 chaos: SECONDS ?= 60
 soak: MINUTES ?= 30
 
 .PHONY: chaos
-chaos: ## kill database and service at random, and check that no message is lost or stored twice (SECONDS=60)
+chaos: ## kill the database and the service at random, and check that no message is lost or stored twice (SECONDS=60)
 	@scripts/chaos $(SECONDS)
 
 .PHONY: soak
-soak: ## run a mixed load; memory, descriptors and threads must not grow (MINUTES=30)
+soak: ## run a mixed load, and check that memory, descriptors and threads do not grow (MINUTES=30)
 	@scripts/soak $(MINUTES)
 
-# The test programs with the optimizations of a release, in a folder of their own.
+# The test programs with the optimizations of a release, in their own folder.
 OPTIMIZED = CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_TARGET_DIR=target/optimized
 
 .PHONY: crowd
-crowd: ## run only the tests with hostile clients and overload, optimized, with all limits at full size
+crowd: ## run the tests with hostile clients and overload, optimized and with the full limits
 	@$(OPTIMIZED) TWOTIER_TEST_ALONE=1 scripts/test hostile:: connections:: --include-ignored --test-threads=1 --nocapture
 
 .PHONY: clean
-clean: ## remove build output; databases, passwords and backups stay
+clean: ## remove build output (databases, passwords and backups stay)
 	@scripts/clean
-
-##@ Containers
-
-.PHONY: down
-down: ## stop and remove the containers; the messages stay
-	@scripts/down
-
-.PHONY: restart
-restart: ## restart the containers
-	@scripts/restart
-
-.PHONY: ps
-ps: ## list the containers and their state
-	@scripts/ps
-
-.PHONY: logs
-logs: ## print the logs of the containers (TAIL=100 FOLLOW=1)
-	@scripts/logs
-
-.PHONY: doctor
-doctor: ## examine the board and what surrounds it: containers, disk, backups, and `twotier check` inside the container
-	@scripts/doctor
-
-.PHONY: image
-image: ## build the image
-	@scripts/image
-
-.PHONY: secrets
-secrets: ## create the passwords of the containers if they are missing
-	@scripts/secrets
-
-.PHONY: reset-passwords
-reset-passwords: ## give the database of a volume new passwords, also if the old ones are lost; no message is lost
-	@scripts/reset-passwords
-
-.PHONY: destroy
-destroy: ## remove the containers, image, passwords and ALL MESSAGES of a board (asks; CONFIRM=1)
-	@scripts/destroy
-
-##@ Data
-
-.PHONY: backup
-backup: ## write a backup and its manifest into backups/ (BACKUP_KEEP=N keeps the newest N)
-	@scripts/backup
-
-.PHONY: restore
-restore: ## replace all messages with those of a backup (FILE=backups/... KEEP_NEWER=1; asks; CONFIRM=1)
-	@scripts/restore "$(FILE)"
-
-.PHONY: backups
-backups: ## list the backups, the tables that restores put aside, and what killed commands left
-	@scripts/backups
-
-.PHONY: prune
-prune: ## remove what is old of these (TABLE_KEEP_DAYS=30 BACKUP_KEEP=N; asks; CONFIRM=1)
-	@scripts/prune
-
-.PHONY: drill
-drill: ## back up, restore into a throw-away database, and compare
-	@scripts/drill
-
-.PHONY: import
-import: ## add the messages of another database (FILE=dump.sql, or VOLUME=flask-data IMAGE=mysql:8.0; ZONE FROM_DB WHOLE=1)
-	@scripts/import "$(FILE)"
-
-.PHONY: db-shell
-db-shell: ## open the client of the database
-	@scripts/db-shell
 
 ##@ Measure
 
@@ -153,11 +153,11 @@ bench: build ## measure speed, memory and growth on a private database (SECONDS=
 	@SECONDS_EACH='$(SECONDS)' ROUNDS='$(ROUNDS)' ROWS='$(ROWS)' scripts/bench
 
 .PHONY: bench-smoke
-bench-smoke: build ## run the benchmark once, briefly and small, to see that it works
+bench-smoke: build ## run a short and small benchmark, to check that it works
 	@scripts/bench --smoke
 
 .PHONY: bench-peers
 bench-peers: build ## compare with other boards, if ../shared/bench exists (CONNECTIONS=1,2,4,16,64,256 ROUNDS=3 SECONDS=5)
-	@[ -e ../shared/bench/compare.py ] || { echo "error: the other boards are missing: there is no ../shared/bench/compare.py." >&2; exit 1; }
+	@[ -e ../shared/bench/compare.py ] || { echo "error: the other boards are missing (../shared/bench/compare.py)." >&2; exit 1; }
 	@python3 ../shared/bench/compare.py --server $(or $(CARGO_TARGET_DIR),target)/release/twotier \
 		--rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),5) --connections $(if $(CONNECTIONS),$(CONNECTIONS),1,2,4,16,64,256)

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154,SC2034 # variables that it shares
 
 latest() { find backups -name '*.sql.gz' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2; }
-# tamper NAME: a copy of the newest backup and its manifest.
+# tamper NAME: copies the newest backup and its manifest.
 tamper() { cp "$backup" "backups/$1"; sed "s/^dump=.*/dump=$1/" "$backup.manifest" >"backups/$1.manifest"; }
 sign() { sed -i "s/^sha256=.*/sha256=$(sha256sum <"$1" | cut -d' ' -f1)/; s/^bytes=.*/bytes=$(wc -c <"$1")/" "$1.manifest"; }
 watch_for_passwords() {
@@ -13,7 +13,7 @@ watch_for_passwords() {
     done
 }
 
-backups() {
+backup_and_restore() {
     heading "backup and restore"
     board_is_up
     rm -rf backups
@@ -22,7 +22,7 @@ backups() {
     watch_for_passwords &
     local watcher=$! rows before line
     bash -c 'sleep 2; true' canary "$(cat "secrets/$APP_NAME/db-password")" &
-    ok "a password on a command line would be seen" soon test -s "$work/seen"
+    ok "a password on a command line would be seen" eventually test -s "$work/seen"
     wait $!
     sleep 0.2
     : >"$work/seen"
@@ -49,10 +49,10 @@ backups() {
     same "the board answered all the while ($(wc -l <"$work/pages") pages)" 200 "$(sort -u "$work/pages")"
     ok "every message acknowledged before the backup is there, id and time ($(wc -l <"$work/before"))" found "$work/before"
     ok "it says how many are newer" grep -q "only there: 1\." "$work/restored"
-    largest=$(query 'SELECT MAX(id) FROM messages_before_'"$(sed -n 's/.*in the table messages_before_\([0-9TZ]*\);.*/\1/p' "$work/restored")")
+    largest=$(query 'SELECT MAX(id) FROM messages_before_'"$(sed -n 's/.*in the table messages_before_\([0-9TZ]*\)\..*/\1/p' "$work/restored")")
     ok "one more message" form_post "after the restore"
     ok "new ids go on above the old table's ($largest)" test "$(query 'SELECT MAX(id) FROM messages')" -gt "$largest"
-    line=$(sed -n 's/^To go back: //p' "$work/restored")
+    line=$(sed -n 's/^To undo the restore: //p' "$work/restored")
     ok "the command to go back works" bash -c "$line"
     ok "it is as before" page_has "after the disaster"
     rm -f "$work/watch"
@@ -69,7 +69,7 @@ backups() {
     tamper flip.sql.gz; printf '\x5a' | dd of=backups/flip.sql.gz bs=1 seek=$(($(stat -c %s "$backup") / 2)) conv=notrunc status=none
     refused "a flipped byte is refused" "damaged" make restore FILE=backups/flip.sql.gz CONFIRM=1
     tamper row.sql.gz; gunzip -c "$backup" | sed '0,/backup 1:/s//backup 0:/' | gzip >backups/row.sql.gz; sign backups/row.sql.gz
-    refused "an altered row is refused" "does not fit the rows" make restore FILE=backups/row.sql.gz CONFIRM=1
+    refused "an altered row is refused" "does not match the rows" make restore FILE=backups/row.sql.gz CONFIRM=1
     tamper other.sql.gz; sed -i 's/^database=.*/database=shop/' backups/other.sql.gz.manifest
     refused "a dump of another database is refused" "is of shop.messages" make restore FILE=backups/other.sql.gz CONFIRM=1
     tamper other.sql.gz; gunzip -c "$backup" | sed 's/Database: twotier$/Database: shop/' | gzip >backups/other.sql.gz; sign backups/other.sql.gz
@@ -100,12 +100,12 @@ backups() {
     podman stop -t 30 "$APP_NAME-mysql" >/dev/null 2>&1
     refused "a backup without its database fails" "are down" make backup BACKUP_KEEP=1
     podman start "$APP_NAME-mysql" >/dev/null 2>&1
-    soon answers
+    eventually answers
     same "failed backups leave and remove nothing" "$rows" "$(find backups -type f | sort)"
 }
 
-# Messages that are newer than a backup, and what restores and killed commands leave.
-restore_newer() {
+# Messages that are newer than a backup, replaced tables, and files of killed commands.
+newer_messages() {
     heading "newer messages, and what is left"
     local backup rows
     board_is_up
@@ -122,15 +122,15 @@ restore_newer() {
     same "and all others are back" $((rows + 2)) "$(query 'SELECT COUNT(*) FROM messages')"
     ok "their keys are known" bash -c 'curl -fsS -D - "http://127.0.0.1:$APP_PORT/messages" -H "Idempotency-Key: newer" -d message=two | grep -i "idempotency-replayed: true"'
     ok "make restore without it" make restore FILE="$backup" CONFIRM=1
-    ok "the command that brings them along works" bash -c "$(sed -n 's/^To bring them along now: //p' "$work/out")"
+    ok "the command that copies them works" bash -c "$(sed -n 's/^To copy them to the board: //p' "$work/out")"
     same "they are the same" "$(cat "$work/newest")" "$(curl -fsS "$(url '/messages?limit=2')")"
 
     same "metrics of the last good backup" "1" "$(grep -c "^twotier_backup_last_success_timestamp_seconds{board=\"$APP_NAME\"} [0-9]*$" "backups/$APP_NAME-backup.prom")"
     ! command -v promtool >/dev/null || ok "promtool takes each file" bash -ec 'for file in backups/*.prom; do promtool check metrics <"$file"; done'
-    # What Ctrl-C sends, to a backup and to a restore that waits for its answer.
+    # The signal of Ctrl-C.
     env --default-signal=INT setsid scripts/backup >"$work/out" 2>&1 &
     local interrupted=$!
-    soon grep -q "^using" "$work/out"
+    eventually grep -q "^using" "$work/out"
     kill -INT $interrupted
     wait $interrupted
     local status=$?
@@ -138,16 +138,16 @@ restore_newer() {
     same "... and fails" 130 $status
     same "... and leaves no partial file" "" "$(find backups -name '.partial-*')"
 
-    # A backup that is killed leaves a partial file; the next one removes it.
-    # The dump waits for this lock, so that the backup is killed in the middle of it.
+    # A killed backup leaves a partial file; the next backup removes it.
+    # The dump waits for this lock, so the backup is killed in the middle of the dump.
     (echo "LOCK TABLES messages WRITE; DO SLEEP(20)" | make -s db-shell >/dev/null 2>&1) &
     sleep 2
     setsid scripts/backup >"$work/killed" 2>&1 &
     local killed=$!
-    soon bash -c 'ls backups/.partial-*'
+    eventually bash -c 'ls backups/.partial-*'
     (timeout 60 make backup >"$work/waiting" 2>&1; echo $? >>"$work/waiting") &
     local waiting=$!
-    ok "a second backup waits, and names the first" soon grep -q "waiting, up to 10 minutes, for .*: backup, process $killed, since" "$work/waiting"
+    ok "a second backup waits, and names the first" eventually grep -q "waiting, up to 10 minutes, for .*: backup, process $killed, since" "$work/waiting"
     kill -9 -- -$killed
     ok "the partial file is listed" bash -c 'make -s backups | grep -F .partial-'
     wait $waiting
@@ -156,12 +156,12 @@ restore_newer() {
     (exec 7>>"backups/.lock-$APP_NAME"; flock 7; LOCK_WAIT=1 make backup) >"$work/out" 2>&1
     says "a backup that waited too long says so" "another command still works on the board '$APP_NAME'"
 
-    ok "the tables that restores put aside are listed" bash -c 'test "$(make -s backups | grep -c ^messages_before_)" -ge 2'
+    ok "the tables that restores replaced are listed" bash -c 'test "$(make -s backups | grep -c ^messages_before_)" -ge 2'
     ok "new ones are not removed" bash -c 'make prune 2>&1 | grep "there is nothing to remove"'
-    refused "make prune asks, with what only they hold" "messages_before_.* that are only there" make prune TABLE_KEEP_DAYS=0
+    refused "make prune asks, with what only they hold" "messages_before_.* that are nowhere else" make prune TABLE_KEEP_DAYS=0
     ok "make prune" make prune TABLE_KEEP_DAYS=0 CONFIRM=1
     same "they are gone" 0 "$(make -s backups 2>/dev/null | grep -c ^messages_before_)"
     mv "$backup.manifest" "$work/manifest"
-    refused "a file without a manifest is explained in one sentence" "has no manifest .*if it is a backup" make restore FILE="$backup" CONFIRM=1
+    refused "a file without a manifest is explained in one sentence" "has no manifest .*so nothing proves" make restore FILE="$backup" CONFIRM=1
     mv "$work/manifest" "$backup.manifest"
 }

@@ -4,7 +4,7 @@
 
 backups_named() { grep -lx "board=$1" backups/*.manifest 2>/dev/null | LC_ALL=C sort; }
 
-# Two boards in one folder never touch what belongs to the other.
+# A command on one board never changes another board of the same folder.
 two_boards() {
     heading "two boards in one folder"
     local second=$APP_NAME-two port before
@@ -24,7 +24,7 @@ two_boards() {
     ok "both have an image of their own" on_second bash -c '"$ENGINE" image inspect "localhost/$APP_NAME"'
     refused "a restore of the other board's file asks, and names both" "OF ANOTHER BOARD: '$second', not '$APP_NAME'" \
         make restore FILE="$(backups_named "$second" | head -n 1 | sed 's/.manifest$//')"
-    refused "KEEP_NEWER=1 does not mix two boards" "ids do not belong together" \
+    refused "KEEP_NEWER=1 does not mix two boards" "the same id means different messages" \
         make restore KEEP_NEWER=1 CONFIRM=1 FILE="$(backups_named "$second" | head -n 1 | sed 's/.manifest$//')"
     (exec 7>>"backups/.lock-$APP_NAME"; flock 7; on_second timeout 60 make backup) >"$work/out" 2>&1
     same "a lock of the first does not stop the second" 0 $?
@@ -38,18 +38,18 @@ two_boards() {
     ok "its message is there" page_has "the first board&#39;s"
     ok "the second's backups stay" test -n "$(backups_named "$second")"
 
-    # What an older version left: passwords and backups without a board's name.
+    # Passwords and backups of an older version, which do not have the name of the board.
     mv "secrets/$APP_NAME" "$work/own" && cp -p "$work/own"/* secrets/
-    ok "the passwords of an older version are adopted" bash -c 'make up 2>&1 | grep "has a copy of the passwords"'
+    ok "the passwords of an older version are adopted" bash -c 'make up 2>&1 | grep "copied the passwords of an older version"'
     ok "its message is there" page_has "the first board&#39;s"
     rm -f secrets/db-password secrets/db-root-password secrets/admin-token
     sed -i '/^board=/d' backups/*.manifest
-    ok "the backups of an older version are adopted" bash -c 'make backup 2>&1 | grep "backups of an older version are now noted"'
+    ok "the backups of an older version are adopted" bash -c 'make backup 2>&1 | grep "backups of an older version now belong"'
     same "all of them" "" "$(grep -L "^board=$APP_NAME" backups/*.manifest)"
     rm -rf backups "$work/own"
 }
 
-# A command from another folder is refused, because the board belongs to the folder that started it.
+# Commands from another folder are refused.
 foreign_folder() {
     heading "another folder"
     local target other="$work/other folder"
@@ -67,7 +67,7 @@ foreign_folder() {
     rm -rf "$other"
 }
 
-# Lost, changed and foreign passwords, and no message is lost.
+# Lost, changed and foreign passwords never cost a message.
 passwords() {
     heading "passwords"
     local flask=$APP_NAME-flask old port
@@ -103,7 +103,7 @@ passwords() {
     ok "with the right one" make up
     rm -rf "$work/own"
 
-    # The volume of the Flask app: other names of user and database.
+    # The volume of the Flask app has other names of user and database.
     port=$(free_port)
     on_flask() { env -u APP_IMAGE APP_NAME="$flask" APP_PORT="$port" "$@"; }
     flask_database
@@ -120,18 +120,18 @@ print(",".join(m["message"] for m in json.load(sys.stdin)["messages"]))')"
     on_flask make destroy CONFIRM=1 >/dev/null 2>&1
 }
 
-# A database that is killed during its very first start.
-interrupted() {
+# A database that is killed during its first start.
+interrupted_first_start() {
     heading "an interrupted first start"
     local half=$APP_NAME-half moment
-    # When the files are being made, and when the accounts are about to be.
+    # While it creates the files, and before it creates the accounts.
     for moment in "Initializing database files" "Starting temporary server"; do
         "$ENGINE" volume create "$half-data" >/dev/null
         env APP_NAME="$half" make -s secrets >/dev/null 2>&1
         "$ENGINE" run -d --name "$half" -v "$half-data:/var/lib/mysql" -e MYSQL_ROOT_PASSWORD=root -e MYSQL_ROOT_HOST=localhost \
             -e MYSQL_DATABASE=twotier "${DATABASE_IMAGE:-docker.io/library/mysql:9.7}" >/dev/null
-        soon bash -c '"$ENGINE" logs "$1" 2>&1 | grep -q "$2"' bash "$half" "$moment"
-        [ "$moment" != "Initializing database files" ] || soon "$ENGINE" exec "$half" sh -c 'test -s /var/lib/mysql/ibdata1'
+        eventually bash -c '"$ENGINE" logs "$1" 2>&1 | grep -q "$2"' bash "$half" "$moment"
+        [ "$moment" != "Initializing database files" ] || eventually "$ENGINE" exec "$half" sh -c 'test -s /var/lib/mysql/ibdata1'
         "$ENGINE" kill "$half" >/dev/null 2>&1
         "$ENGINE" rm "$half" >/dev/null
         refused "killed at '$moment': it is called an interrupted first start" "first start of the database was interrupted" \

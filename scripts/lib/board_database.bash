@@ -1,19 +1,19 @@
 # The database that a command works on: that of the containers, or the private one of `make run`. To be sourced. `open_board`
-# defines `sql`, `sql_as`, `dump` and `app_version`, and takes the lock of the board. `cleanup` registers a command for the end.
-# TARGET=containers or TARGET=private decides if both exist.
+# takes the lock of the board, and defines `sql`, `sql_as`, `dump` and `app_version`. `cleanup` registers a command that runs at
+# exit. If both databases exist, TARGET=containers or TARGET=private selects one.
 # shellcheck shell=bash
 # shellcheck source=scripts/lib/containers.bash
 source "$(dirname "${BASH_SOURCE[0]}")/containers.bash"
 # shellcheck source=scripts/lib/progress.bash
 source scripts/lib/progress.bash
 
-# The name of the database, in both.
+# The name of the board's database in both servers.
 NAME=twotier
 
-# What an interrupted command leaves; each command keeps it true.
+# The state after an interrupt. Each command keeps it up to date.
 LEFT_BEHIND="Nothing was changed."
 
-# Run at the end, the last one first.
+# The commands to run at exit, the last registered first.
 undo=()
 cleanup() { undo=("$1" "${undo[@]}"); }
 at_exit() {
@@ -33,7 +33,7 @@ containers_run() {
     (find_compose) >/dev/null 2>&1 && find_compose && find_database_container && [ "$(state "$DATABASE")" = running ]
 }
 containers_exist() { (find_compose) >/dev/null 2>&1 && find_compose && volume_exists; }
-# `make run` holds this lock as long as it runs.
+# `make run` holds this lock while it runs.
 private_runs() { [ -e data/lock ] && ! flock -n data/lock true; }
 
 choose_target() {
@@ -44,8 +44,8 @@ choose_target() {
         *) die "TARGET=$TARGET: expected containers or private." ;;
     esac
     name=$(other_database)
-    [ -z "$name" ] || die "$name is set, but this works only on the databases of 'make up' and 'make run' (TARGET=containers
-or TARGET=private). Back up a database of your own with its own tools, for example mysqldump --single-transaction."
+    [ -z "$name" ] || die "$name is set, but this command works only on the databases of 'make up' (TARGET=containers) and
+'make run' (TARGET=private). Use the tools of your own database instead, for example mysqldump --single-transaction."
     ! containers_run || boards+=(containers)
     ! private_runs || boards+=(private)
     if [ ${#boards[@]} = 0 ]; then
@@ -53,20 +53,20 @@ or TARGET=private). Back up a database of your own with its own tools, for examp
         [ ! -d data/mysql ] || boards+=(private)
     fi
     case ${#boards[@]} in
-        0) die "there is no board '$APP_NAME' yet: start one with 'make up' or 'make run'." ;;
+        0) die "there is no board '$APP_NAME': start one with 'make up' or 'make run'." ;;
         1) TARGET=${boards[0]} ;;
-        *) die "there are two boards: set TARGET=containers or TARGET=private (the one of 'make run')." ;;
+        *) die "there are two boards: set TARGET=containers ('make up') or TARGET=private ('make run')." ;;
     esac
 }
 
-# choose_board: sets TARGET and BOARD, the name under which the backups of the board are kept.
+# choose_board: sets TARGET, and BOARD, the name of the board in its backups.
 choose_board() {
     choose_target
     BOARD=private
     [ "$TARGET" != containers ] || BOARD=$APP_NAME
 }
 
-# lock_board: lets one command at a time work on the data of a board, and removes what a killed one left in backups/.
+# lock_board: takes the lock that lets one command at a time work on a board, and removes files that killed commands left.
 lock_board() {
     umask 077
     mkdir -p backups
@@ -80,7 +80,7 @@ lock_board() {
     echo "$(basename "$0"), process $$, since $(date -u +%H:%M:%SZ)" >"backups/.lock-$BOARD"
     cleanup ': >"backups/.lock-$BOARD"'
     rm -f "backups/.partial-$BOARD."*
-    # Those of an older version carry no board's name. A day is more than any backup takes.
+    # Those of an older version do not name their board. Each backup takes less than a day.
     find backups -maxdepth 1 -regex 'backups/\.partial-[0-9]+\(\.manifest\)?' -mtime +0 -delete
 }
 
@@ -90,23 +90,23 @@ open_board() {
     [ "$TARGET" != containers ] || { find_compose; check_folder; }
     lock_board
     "open_$TARGET"
-    # What a killed command left in the database.
+    # The throw-away databases of killed commands.
     local old
     for old in $(sql "" <<<"SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE '${NAME}\\_aside\\_%'"); do
         sql "" <<<"DROP DATABASE $old"
     done
 }
 
-# check_login WHERE: reports in one sentence why the database can't be used.
+# check_login FILE: reports in one sentence why the database refuses the password in FILE, or any other error.
 check_login() {
     local error
     error=$(sql "" 2>&1 >/dev/null <<<"SELECT 1") && return
     case $error in
         *1045* | *'Access denied'*)
-            die "the database of the board '$BOARD' refuses the password in $1. Put the right file back, or give the database
-new passwords with 'make reset-passwords': no message is lost."
+            die "the database of the board '$BOARD' refuses the password in $1. Restore the right file,
+or set new passwords with 'make reset-passwords': no message is lost."
             ;;
-        *) die "the database of the board '$BOARD' can't be used: $(tail -n 1 <<<"$error")" ;;
+        *) die "the database of the board '$BOARD' returned an error: $(tail -n 1 <<<"$error")" ;;
     esac
 }
 
@@ -117,7 +117,7 @@ open_containers() {
     [ "$(state "$DATABASE")" = running ] || die "the containers are down: 'make up' starts them."
     say "using the database of the containers ($DATABASE)"
     in_container() {
-        # The client reads the password from the secret, so that it is on no command line.
+        # The client reads the password from the secret, so that no command line has it.
         "$ENGINE" exec -i "$DATABASE" sh -c 'MYSQL_PWD=$(cat /run/secrets/db-root-password) exec "$@"' sh "$@" 7>&-
     }
     client=$(in_container sh -c 'command -v mariadb || command -v mysql' </dev/null)
@@ -145,14 +145,14 @@ open_private() {
     dumper=$(command -v mariadb-dump || command -v mysqldump) || dumper=
     [ -n "$client" ] && [ -n "$dumper" ] ||
         die "the programs mariadb and mariadb-dump (or mysql and mysqldump) are not installed."
-    [ -d data/mysql ] || die "there is no private database in ./data yet: 'make run' creates it."
+    [ -d data/mysql ] || die "there is no private database in ./data: 'make run' creates it."
     exec 8>data/lock
     if flock -n 8; then
-        say "using the private database in ./data, which runs only during this command"
+        say "using the private database in ./data; it runs only during this command"
         cleanup 'scripts/database stop data 7>&- 8>&-'
         scripts/database start data 7>&- 8>&-
     else
-        say "using the private database in ./data, which 'make run' has started"
+        say "using the private database in ./data of the running 'make run'"
         exec 8>&-
     fi
     port=$(cat data/port)
@@ -175,18 +175,18 @@ open_private() {
     check_login data/admin-password
 }
 
-# aside KIND: creates a throw-away database, which is dropped at the end, and sets ASIDE to its name.
-aside() {
-    ASIDE=${NAME}_aside_$1_$(date -u +%Y%m%d%H%M%S)_$$
-    cleanup "sql '' <<<'DROP DATABASE IF EXISTS $ASIDE'"
-    sql "" <<<"CREATE DATABASE $ASIDE CHARACTER SET utf8mb4"
+# create_throw_away KIND: creates a database that is dropped at exit, and sets THROW_AWAY to its name.
+create_throw_away() {
+    THROW_AWAY=${NAME}_aside_$1_$(date -u +%Y%m%d%H%M%S)_$$
+    cleanup "sql '' <<<'DROP DATABASE IF EXISTS $THROW_AWAY'"
+    sql "" <<<"CREATE DATABASE $THROW_AWAY CHARACTER SET utf8mb4"
 }
 
-# table_time TABLE: when a restore put it aside, from its name.
+# table_time TABLE: prints when a restore replaced the table, from its name.
 table_time() { sed -E 's/.*_(....)(..)(..)T(..)(..)(..)Z$/\1-\2-\3T\4:\5:\6Z/' <<<"$1"; }
 
-# tables_put_aside: the tables that restores put aside, one a line, and how many messages are only there.
-tables_put_aside() {
+# replaced_tables: prints each table that a restore replaced, and the number of messages that are only there.
+replaced_tables() {
     local table
     sql "$NAME" <message.sql
     for table in $(sql "" <<<"SELECT table_name FROM information_schema.tables WHERE table_schema = '$NAME'
@@ -195,7 +195,7 @@ tables_put_aside() {
     done
 }
 
-# age SECONDS: in words.
+# age SECONDS: prints it in seconds, minutes, hours or days.
 age() {
     if (($1 < 120)); then echo "$1 seconds"; elif (($1 < 7200)); then echo "$(($1 / 60)) minutes"; elif (($1 < 172800)); then
         echo "$(($1 / 3600)) hours"; else echo "$(($1 / 86400)) days"; fi

@@ -1,9 +1,9 @@
-# The checks of scripts/test-containers for image and containers. To be sourced by it.
+# The checks of scripts/test-containers for the image and the containers. To be sourced by it.
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # variables that it shares
 
-# One round through a board's life, with the compose tool in COMPOSE.
-life() {
+# lifecycle TITLE: start, use, restart, stop and start again, with the compose tool in COMPOSE.
+lifecycle() {
     heading "$1"
     ok "make up" make up
     tail -n 1 "$work/out"
@@ -32,7 +32,7 @@ looked_up() {
 }
 no_password_in_inspect() { ! "$ENGINE" inspect --type container "$APP_NAME-backend" "$APP_NAME-mysql" | grep -F -f "secrets/$APP_NAME/db-password" -f "secrets/$APP_NAME/db-root-password"; }
 
-gone() {
+destroying() {
     refused "make destroy asks, with the number of messages" "CONFIRM=1" make destroy
     ok "make destroy" make destroy CONFIRM=1
     ok "the volume is gone" bash -c '! "$ENGINE" volume inspect "$APP_NAME-data"'
@@ -40,14 +40,14 @@ gone() {
     ok "the passwords are gone" test ! -e "secrets/$APP_NAME"
 }
 
-figures() {
+measurements() {
     heading "figures"
     local start layer built
     start=$(date +%s.%N)
     ok "cold build" env NO_CACHE=1 make image
     cold=$(since "$start")
     layer=$(podman image inspect --format '{{.RootFS.Layers}}' "$APP_IMAGE")
-    # Podman shares no layers between the formats, so this compiles everything again.
+    # Podman shares no layers between the formats, so this build compiles everything.
     ok "a second build, as an OCI image" env IMAGE_FORMAT=oci make image
     same "makes the same layer, bit for bit" "$layer" "$(podman image inspect --format '{{.RootFS.Layers}}' "$APP_IMAGE")"
     built=$(podman image inspect --format '{{.Id}}' "$APP_IMAGE")
@@ -63,8 +63,6 @@ figures() {
     changed=$(since "$start")
     sed -i '$d' src/lib.rs
     size=$(podman image inspect --format '{{.Size}}' "$APP_IMAGE")
-    ok "it has the labels of an image" bash -c 'for each in title version created documentation licenses; do
-        test -n "$(podman image inspect --format "{{index .Labels \"org.opencontainers.image.$each\"}}" "$APP_IMAGE")" || { echo "no $each"; exit 1; }; done'
     ok "the image is under 8 MB ($size bytes)" test "$size" -lt 8000000
     make image >/dev/null 2>&1
     start=$(date +%s.%N)
@@ -77,9 +75,19 @@ figures() {
     ok "the page" page_has "<form"
     next=$(since "$start")
 }
+
+# Another label makes another image of the same layer, so this compiles nothing.
+labels() {
+    heading "labels of the image"
+    ok "make image" make image SOURCE_URL=https://git.example/twotier
+    ok "each label has a value" bash -c 'for each in title version created documentation licenses source url; do
+        test -n "$("$ENGINE" image inspect --format "{{index .Config.Labels \"org.opencontainers.image.$each\"}}" "$APP_IMAGE")" || { echo "no $each"; exit 1; }; done'
+    same "the source is SOURCE_URL" https://git.example/twotier "$("$ENGINE" image inspect --format '{{index .Config.Labels "org.opencontainers.image.source"}}' "$APP_IMAGE")"
+}
+
 since() { awk -v from="$1" -v to="$(date +%s.%N)" 'BEGIN { printf "%.1f", to - from }'; }
 
-trouble() {
+crashes() {
     heading "trouble"
     board_is_up
     refused "another database on the same volume is explained" "holds the data of MySQL" env DATABASE_IMAGE=docker.io/library/mariadb:11.8 make up
@@ -91,18 +99,18 @@ trouble() {
     sleep 1
     ok "the database is killed under load" kill_hard "$APP_NAME-mysql"
     sleep 1
-    ok "it comes back, and the board with it" soon answers
+    ok "it comes back, and the board with it" eventually answers
     sleep 2
     stop_load
     same "without a restart of the board" "$board" "$(pid_of "$APP_NAME-backend")"
     ok "every acknowledged message is there ($(wc -l <"$work/acknowledged"))" found "$work/acknowledged"
     ok "the board is killed" kill_hard "$APP_NAME-backend"
     sleep 0.5
-    ok "the engine starts it again" soon answers
+    ok "the engine starts it again" eventually answers
     ok "as a new process" test "$(pid_of "$APP_NAME-backend")" != "$board"
 }
 
-inside() {
+hardening() {
     heading "inside the backend"
     board_is_up
     local pid status
@@ -110,6 +118,7 @@ inside() {
     status=/proc/$pid/status
     same "uid and gid" "65532 65532" "$(awk '/^Uid/ { u = $2 } /^Gid/ { g = $2 } END { print u, g }' "$status")"
     same "capabilities" "0000000000000000" "$(awk '/^Cap/ { print $2 }' "$status" | sort -u)"
+    same "open files" "16384" "$(awk '/^Max open files/ { print $4 }' "/proc/$pid/limits")"
     same "no new privileges" "1" "$(awk '/^NoNewPrivs/ { print $2 }' "$status")"
     refused "no shell" "not found|no such file" podman exec "$APP_NAME-backend" sh -c true
     local container files
@@ -118,7 +127,7 @@ inside() {
     podman rm "$container" >/dev/null
     same "one file in the image" "twotier" "$files"
     if root; then
-        # With a slash at its end, because it is a symbolic link.
+        # With a slash at the end, because it is a symbolic link.
         as_board find "/proc/$pid/root/" \( -path "/proc/$pid/root/proc" -o -path "/proc/$pid/root/sys" \) -prune -o \
             \( -type d -o -type f \) \( -path "/proc/$pid/root/twotier" -o -writable \) -printf '%P\n' >"$work/found" 2>"$work/out"
         same "nothing writable, among all that there is" "twotier" "$(cat "$work/found")"
@@ -131,7 +140,7 @@ inside() {
     same "healthcheck exits 1 without the database" 1 $?
     ok "alive all the same" podman exec "$APP_NAME-backend" /twotier healthcheck --live
     podman start "$APP_NAME-mysql" >/dev/null 2>&1
-    ok "and 0 again" soon podman exec "$APP_NAME-backend" /twotier healthcheck
+    ok "and 0 again" eventually podman exec "$APP_NAME-backend" /twotier healthcheck
 }
 as_board() { setpriv --reuid=65532 --regid=65532 --clear-groups "$@"; }
 
@@ -145,7 +154,7 @@ by_hand() {
         -e MYSQL_DATABASE=devops -e MYSQL_USER=board -e MYSQL_PASSWORD=secret2 docker.io/library/mysql:9.7
     ok "the board" podman run -d --name "$board" --network "$board" -p "$APP_PORT:5000" -e MYSQL_HOST=mysql \
         -e MYSQL_USER=board -e MYSQL_PASSWORD=secret2 -e MYSQL_DB=devops --read-only --cap-drop ALL "$APP_IMAGE"
-    ok "it gets ready by itself" soon answers
+    ok "it gets ready by itself" eventually answers
     ok "a message by the form" form_post "by hand"
     ok "it is on the page" page_has "by hand"
     as_root() { podman exec -e MYSQL_PWD=secret "$board-mysql" mysql -uroot -N "$@"; }
@@ -161,7 +170,7 @@ by_hand() {
     podman network rm "$board" >/dev/null 2>&1
 }
 
-# What is in .env reaches all scripts and the container; it is parsed, never executed; the environment wins.
+# .env reaches all scripts and the container. It is parsed, never executed. The environment wins.
 dotenv() {
     heading ".env"
     local port title='It'\''s $5 & "x" \ #1'
@@ -204,7 +213,7 @@ ENV
     ok "make up as before" make up
 }
 
-# What is wrong is found before anything is built, and a failed start leaves nothing running.
+# Errors are found before anything is built, and a failed start leaves no container.
 failed_start() {
     heading "a failed start"
     local two=$APP_NAME-two port
@@ -219,9 +228,18 @@ failed_start() {
     refused "a compose tool that is none" "COMPOSE=foo" on_two make up COMPOSE=foo
     refused "a compose file that is none" "there is no file missing.yml" on_two make up COMPOSE_FILE=podman-compose.yml:missing.yml
     refused "before an image is built" "" "$ENGINE" image inspect "localhost/$two"
-    refused "an image that is none" "there is no image localhost/nothing:here" on_two make up DATABASE_IMAGE=localhost/nothing:here
+    refused "an image that is none" "the image localhost/nothing:here was not found" on_two make up DATABASE_IMAGE=localhost/nothing:here
     ok "nothing runs" nothing_runs
     refused "a setting that the board refuses" "MAX_CONNECTIONS=many" on_two make up MAX_CONNECTIONS=many
+    ok "nothing runs" nothing_runs
+    env -u APP_IMAGE --default-signal=INT APP_NAME="$two" APP_PORT="$port" setsid scripts/up >"$work/out" 2>&1 &
+    local interrupted=$!
+    eventually grep -q "is up to date" "$work/out"
+    kill -INT -- -$interrupted
+    wait $interrupted
+    same "Ctrl-C of make up fails" 130 $?
+    says "... and says what it left" "interrupted. Some containers may be running: .*make down"
+    ok "... which make down stops" on_two make down
     ok "nothing runs" nothing_runs
     ok "PUBLISH=127.0.0.1" on_two make up PUBLISH=127.0.0.1
     says_not "it is not called open to the network" "open to the network"
@@ -230,8 +248,8 @@ failed_start() {
     on_two make destroy CONFIRM=1 >/dev/null 2>&1
 }
 
-# Further compose files, and commands that act on every container of the board.
-parts() {
+# Further compose files: each command acts on every container of the board.
+compose_files() {
     heading "parts"
     board_is_up
     cat >part.yml <<PART
@@ -241,7 +259,7 @@ services:
     image: ${DATABASE_IMAGE:-docker.io/library/mysql:9.7}
     entrypoint: ["sh", "-c", "echo the sidecar is here; sleep 1000"]
     networks: [back]
-    # Instead of a volume without a name, which the image would make.
+    # Otherwise the image creates an anonymous volume.
     tmpfs: [/var/lib/mysql]
     labels:
       twotier.role: sidecar
@@ -255,7 +273,7 @@ PART
     same "no container is left" "" "$("$ENGINE" ps -aq --filter "label=com.docker.compose.project=$APP_NAME")"
     rm part.yml
     ok "make up without it" make up
-    # The database under another name, as a node of a cluster has one.
+    # The database under another name, like a node of a cluster.
     "$ENGINE" rename "$APP_NAME-mysql" "$APP_NAME-node2"
     ok "make backup finds the database that runs" make backup
     ok "make drill too" make drill
@@ -267,11 +285,11 @@ doctor() {
     heading "make doctor"
     board_is_up
     rm -rf backups
-    refused "a missing backup is named" "LOOK: there is no backup" make doctor
+    refused "a missing backup is named" "PROBLEM: there is no backup" make doctor
     says "... beside what the board itself says" "twotier check, inside $APP_NAME-backend"
     ok "make backup" make backup
     ok "make doctor" make doctor
-    says "... all is well" "^all is well"
+    says "... without a problem" "^no problem found"
     mv "secrets/$APP_NAME/db-root-password" "$work/root"
     refused "a missing password is named" "db-root-password is missing" make doctor
     mv "$work/root" "secrets/$APP_NAME/db-root-password"

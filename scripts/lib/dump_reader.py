@@ -4,13 +4,14 @@ mydumper write it, and prints SQL that loads them into a table `incoming`.
 
 usage: dump_reader.py FILE-OR-FOLDER
 
-  ZONE=+02:00   the time zone of times that the dump gives without one (UTC)
-  FROM_DB=name  the database, if the dump has a table of messages in several
-  WHOLE=1       take a dump that is not complete, up to where it breaks off
+  ZONE=+02:00   the time zone of times without a time zone in the dump (default UTC)
+  FROM_DB=name  the database, if several databases in the dump have a table of messages
+  WHOLE=1       import an incomplete dump, up to its last complete row
 
-No statement of the dump is run. The reader splits it like the server does - strings, identifiers, comments, DELIMITER - and
-takes the values of rows of a table `messages`, which must be literals. Those are copied byte by byte; only times are converted,
-to UTC. What else is in the dump is left out and named on standard error. Exit status 1: refused, and the last line says why.
+No statement of the dump is executed. The reader splits the dump as the server does: strings, identifiers, comments, DELIMITER.
+It copies the values of the rows of a table `messages`, which must be literals, byte for byte, and converts times to UTC. It
+names everything else in the dump on standard error, and ignores it. The exit status is 1 if it refuses the dump; the last line
+has the reason.
 """
 import os
 import re
@@ -22,7 +23,7 @@ from pathlib import Path
 from dump_rows import (CREATE_OTHER, CREATE_TABLE, INSERT, LITERAL, RESTORED, SAVED, SET_MODE, SET_NAMES, SET_ZONE, USE, Table, plain, tuples)
 from dump_statements import Dump, Incomplete, Refused
 
-# How many bytes of rows a printed statement has.
+# The number of bytes of rows in a printed statement.
 BATCH = 500_000
 # In these character sets the second byte of a character can look like a quote or a backslash.
 UNSAFE = {"big5", "cp932", "gbk", "gb18030", "sjis"}
@@ -79,7 +80,7 @@ class Reader:
     def ending(self, dump, locked, started, saved):
         first, last = dump.first_comment, dump.last_comment
         completed = last.startswith(b"-- Dump completed")
-        # Some errors only leave out what is no table, and the dump goes on.
+        # After an error about something other than a table, the dump continues.
         if dump.error and not completed:
             raise Incomplete(f"it ends with an error of the program that made it: {dump.error.decode('utf-8', 'replace')}")
         if dump.rest:
@@ -160,7 +161,7 @@ class Reader:
             names = (table and table.charset) or "utf8mb4"
             self.set_names(names)
             self.names = "binary"
-        # utf8mb4 has all of utf8, also in a dump that says less than it has.
+        # utf8mb4 contains utf8, and some dumps name utf8 but contain utf8mb4.
         names = "utf8mb4" if names in ("utf8", "utf8mb3") else names
         if names != self.printed_names:
             self.flush()
@@ -175,7 +176,7 @@ class Reader:
         text = literal.strip(b"'\"").decode("ascii", "replace")
         match = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(\.\d{1,6})?)?", text)
         if kind not in ("timestamp", "datetime", "date") or not match:
-            self.notes.add(f"{column} is left out where it is not a time")
+            self.notes.add(f"{column} is ignored in rows where it is not a time")
             return b"NULL"
         if text.startswith("0000-00-00"):
             return b"NULL"
@@ -186,7 +187,7 @@ class Reader:
         else:
             zone = self.zone
             if zone is None:
-                self.notes.add(f"the dump does not say in which time zone {column} is: it is taken as UTC; ZONE=+02:00 says otherwise")
+                self.notes.add(f"the dump has no time zone for {column}: the times are read as UTC; ZONE=+02:00 sets another time zone")
                 zone = "+00:00"
         fraction = (match[3] or "")
         moment = datetime.fromisoformat(f"{match[1]} {match[2] or '00:00:00'}")
@@ -226,7 +227,7 @@ def to_utc(moment, zone):
         from zoneinfo import ZoneInfo
         return moment.replace(tzinfo=ZoneInfo(zone)).utcoffset()
     except (ImportError, KeyError, ValueError, OSError):
-        raise Refused(f"the time zone {zone} is not known here: set ZONE to an offset like +02:00.") from None
+        raise Refused(f"the time zone {zone} is unknown: set ZONE to an offset like +02:00.") from None
 
 
 def files_of(path):
@@ -255,9 +256,9 @@ def read(path, reader):
         except Incomplete as error:
             problems.append(str(error))
     if problems and os.environ.get("WHOLE") != "1":
-        raise Incomplete(f"{path} is not a complete dump: {problems[0]}. If you know that it is complete, or want what it has, set WHOLE=1.")
+        raise Incomplete(f"{path} is not a complete dump: {problems[0]}. Set WHOLE=1 to import the rows that it has.")
     for problem in problems:
-        say(f"note: the dump is not complete: {problem}; WHOLE=1 takes what it has")
+        say(f"note: the dump is not complete: {problem}; WHOLE=1 imports the rows that it has")
 
 
 def main():
@@ -274,7 +275,7 @@ def main():
         read(path, reader)
         reader.flush()
         for kind, names in reader.left_out.items():
-            say(f"left out: {kind} {', '.join(sorted(names))}")
+            say(f"ignored: {kind} {', '.join(sorted(names))}")
         for note in sorted(reader.notes):
             say(f"note: {note}")
         if not reader.found and not any({"id", "message"} <= set(t.columns) for t in reader.tables.values()):

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # variables that it shares
 
-# A dump as MySQL 5.7 writes it of the Flask app's database.
+# flask_dump: prints a dump of the Flask app's database in the form of MySQL 5.7.
 flask_dump() {
     cat <<'SQL'
 -- MySQL dump 10.13  Distrib 5.7.44, for Linux (x86_64)
@@ -41,7 +41,7 @@ SET @@SESSION.SQL_LOG_BIN = @MYSQLDUMP_TEMP_LOG_BIN;
 SQL
 }
 
-imports() {
+import_dump() {
     heading "import"
     board_is_up
     local before
@@ -52,7 +52,7 @@ imports() {
     flask_dump | sed 's/CHARACTERS/latin1/; s/`messages`/`guests`/' >"$work/guests.sql"
     echo "INSERT INTO messages (message) VALUES ('there already')" | make -s db-shell >/dev/null 2>&1
     before=$(all_rows)
-    refused "a board with messages is not imported into unasked" "come after them, with new ids" make import FILE="$work/latin1.sql"
+    refused "a board with messages is not imported into unasked" "appended with new ids" make import FILE="$work/latin1.sql"
     refused "half a dump is refused" "not a complete dump" make import FILE="$work/short.sql" CONFIRM=1
     refused "a dump without the table is refused" "no table messages" make import FILE="$work/guests.sql" CONFIRM=1
     iconv -f UTF-8 -t UTF-16 "$work/latin1.sql" >"$work/utf16.sql"
@@ -81,7 +81,7 @@ print("|".join(m["message"] for m in json.load(sys.stdin)["messages"]))')"
     same "the same texts and times" "$before" "$(curl -fsS "$(url '/messages?limit=200')" | sed 's/"id":[0-9]*,//g')"
 }
 
-# The data volume of the Flask app: only a copy of it is read.
+# The data volume of the Flask app. Only a copy of it is read.
 import_volume() {
     heading "import of a volume"
     local flask=$APP_NAME-flask before rows
@@ -102,18 +102,18 @@ import_volume() {
     same "no copy is left" "" "$("$ENGINE" volume ls --format '{{.Name}}' | grep "$APP_NAME-import")"
     "$ENGINE" volume rm "$flask-data" >/dev/null
 }
-# A database of the Flask app, with other names of user and database, in a volume of its own.
+# flask_database: starts a database of the Flask app, with other names of user and database, in its own volume.
 flask_database() {
     "$ENGINE" volume create "$flask-data" >/dev/null
     "$ENGINE" run -d --name "$flask" -v "$flask-data:/var/lib/mysql" -e MYSQL_ROOT_PASSWORD=root -e MYSQL_DATABASE=devops \
         -e MYSQL_USER=admin -e MYSQL_PASSWORD=admin "${DATABASE_IMAGE:-docker.io/library/mysql:9.7}" >/dev/null
     flask_sql() { "$ENGINE" exec -e MYSQL_PWD=admin "$flask" sh -c '"$(command -v mariadb || command -v mysql)" -h 127.0.0.1 -uadmin devops -e "$1"' sh "$1"; }
-    ok "a database of the Flask app" soon flask_sql "SELECT 1"
+    ok "a database of the Flask app" eventually flask_sql "SELECT 1"
     ok "its messages" flask_sql "CREATE TABLE messages (id INT AUTO_INCREMENT PRIMARY KEY, message TEXT); INSERT INTO messages (message) VALUES ('from flask'), ('and more')"
 }
 
-# The same commands on the private database of `make run`, stopped and running; the board is the image's binary.
-private() {
+# The same commands on the private database of `make run`, stopped and running. The board is the binary of the image.
+private_database() {
     heading "the private database"
     local container runner backup
     mkdir -p "$work/target/release"
@@ -130,11 +130,11 @@ private() {
     refused "make run finds a port in use before it builds" "port $APP_PORT is in use.*PORT=$((APP_PORT + 1))" make run PORT="$APP_PORT"
     local APP_PORT
     APP_PORT=$(free_port)
-    # The binary is there already.
+    # The binary exists already.
     sed 's#scripts/build#true#' Makefile >"$work/Makefile"
     env --default-signal=INT setsid make -f "$work/Makefile" run PORT="$APP_PORT" >"$work/out" 2>&1 &
     runner=$!
-    soon grep -q "The board is at" "$work/out"
+    eventually grep -q "The board is at" "$work/out"
     kill -INT -- -$runner
     wait $runner 2>/dev/null
     says "make run prints its address" "The board is at http://127.0.0.1:$APP_PORT"
@@ -142,7 +142,7 @@ private() {
     PORT=$APP_PORT scripts/run >"$work/run.log" 2>&1 &
     runner=$!
     cp "$work/run.log" "$work/out"
-    ok "make run's board" soon answers
+    ok "make run's board" eventually answers
     start_load private
     sleep 1
     cp "$work/acknowledged" "$work/before"

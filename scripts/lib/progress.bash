@@ -1,21 +1,23 @@
-# Progress of a long step on standard error: on a terminal one line that changes, otherwise a line every 10 s. To be sourced.
+# Prints the progress of a long step to standard error: on a terminal one line that changes, otherwise a line every 10 s. To be
+# sourced.
 # shellcheck shell=bash
 
 progress_pid=
 
-# start_progress TEXT FUNCTION: until stop_progress, prints TEXT, what FUNCTION prints, and the seconds.
+# start_progress TEXT [FUNCTION]: prints TEXT, the output of FUNCTION, and the seconds, until stop_progress.
 start_progress() {
     (
         trap - EXIT INT TERM
-        # The locks belong to the command alone.
+        # This process must not hold the locks of the command.
         exec 7>&- 8>&-
         began=$SECONDS next=10
+        detail() { [ -z "$1" ] || printf '%s, ' "$("$1")"; }
         while sleep 0.5; do
             passed=$((SECONDS - began))
             if [ -t 2 ]; then
-                ((passed < 1)) || printf '\r\033[K%s: %s, %s s' "$1" "$("$2")" "$passed" >&2
+                ((passed < 1)) || printf '\r\033[K%s: %s%s s' "$1" "$(detail "${2:-}")" "$passed" >&2
             elif ((passed >= next)); then
-                printf '%s: %s, %s s\n' "$1" "$("$2")" "$passed" >&2
+                printf '%s: %s%s s\n' "$1" "$(detail "${2:-}")" "$passed" >&2
                 next=$((passed + 10))
             fi
         done
