@@ -62,6 +62,15 @@ impl Service {
         Service::spawn(command)
     }
 
+    /// Starts the service in a process that may have so many descriptors.
+    pub fn run_with_descriptor_limit(limit: u64, schema: &Schema, settings: &[(&str, &str)]) -> Service {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}:{limit}")).arg(env!("CARGO_BIN_EXE_twotier")).stdin(Stdio::null());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(LISTEN.iter().copied());
+        command.envs(reach(schema)).envs(settings.iter().copied());
+        Service::spawn(command)
+    }
+
     /// Starts the service where the file of host names is this one; the rest of the machine keeps its own.
     pub fn run_with_hosts(hosts: &str, variables: &[(String, String)]) -> Service {
         let path = std::env::temp_dir().join(format!("twotier-hosts-{}", super::database::unique()));
