@@ -275,7 +275,7 @@ impl<P: BatchProcessor, S> BatchQueue<P, S> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<P::Job>> {
-        // No code of a processor runs under this lock, so a panic leaves the state whole.
+        // No code of a processor runs under this lock, so a panic leaves the state consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -566,14 +566,14 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_turns_away_whoever_is_queued_by_then() {
+    fn an_outage_rejects_all_queued_jobs() {
         let set = queue(LIMITS, BackendState::Down);
         while_leading(&set, || (1..=4).for_each(|job| set.queue.push_and_lead(job, 1).unwrap()));
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![0]]);
         assert_eq!(set.rejected.try_iter().collect::<Vec<_>>(), [(RejectReason::BackendDown, vec![1, 2, 3, 4])]);
         set.queue.push_and_lead(5, 1).unwrap();
         assert_eq!(set.batches.try_iter().collect::<Vec<_>>(), [vec![5]], "the next one is tried again");
-        assert_eq!(set.rejected.try_iter().count(), 0, "and when nobody waits, nobody is turned away");
+        assert_eq!(set.rejected.try_iter().count(), 0, "an empty queue has no job to reject");
     }
 
     #[test]

@@ -119,7 +119,7 @@ const REQUESTS: Description = Description {
 };
 const REQUEST_SECONDS: Description = Description {
     name: "twotier_http_request_duration_seconds",
-    help: "From the arrival of a whole request to its answer.",
+    help: "From the arrival of a complete request to its response.",
     labels: &["route"],
 };
 const RATE_LIMITED: Description = Description {

@@ -37,6 +37,7 @@ pub fn jitter(delay: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn delays_double_up_to_the_largest_and_vary_by_half() {
@@ -45,5 +46,11 @@ mod tests {
             let full = Duration::from_millis(full);
             assert!(*delay >= full / 2 && *delay <= full, "{delay:?} of {full:?}");
         }
+    }
+
+    #[test]
+    fn clients_that_failed_together_do_not_retry_together() {
+        let delays: BTreeSet<_> = (0..50).map(|_| jitter(Duration::from_secs(1))).collect();
+        assert!(delays.len() > 40, "{delays:?}");
     }
 }

@@ -94,7 +94,6 @@ impl Account {
             .prefer_socket(false)
             .tcp_connect_timeout(Some(share))
             .read_timeout(Some(round_trip))
-            .write_timeout(Some(round_trip))
             .tcp_keepalive_time_ms(Some(millis(KEEPALIVE)))
             .tcp_user_timeout_ms(Some(millis(USER_TIMEOUT)))
             .max_allowed_packet(Some(MAX_PACKET));

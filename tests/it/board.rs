@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::client::{form_value, request};
 use crate::support::{Answer, Board, Connection, eventually};
 
-/// Text that breaks those who do not take it as it is.
+/// Text that breaks programs that do not keep it as it is.
 const HOSTILE: [&str; 12] = [
     "<script>alert(1)</script>",
     "Tom & Jerry &amp; \"quotes\" 'single' `back`",
@@ -240,7 +240,7 @@ fn wrong_tokens_are_slowed_down_for_their_client_alone_and_logged() {
         (status, start.elapsed())
     };
     assert_eq!(remove("192.0.2.1", "Bearer wrong").0, 401);
-    // More of them at once than there are workers, which must stay free for others.
+    // More of them together than there are workers, which must stay free for others.
     thread::scope(|scope| {
         let guesses: Vec<_> = (0..32).map(|_| scope.spawn(|| remove("192.0.2.1", "Bearer wrong"))).collect();
         let (status, took) = remove("192.0.2.2", "Bearer wrong");

@@ -32,7 +32,7 @@ const SECONDS_A_KILL: u64 = 6;
 /// Acknowledged messages at the end of the board that a read is compared with.
 const RECENT: usize = 300;
 
-/// A message's text: who wrote it, and which of his it is.
+/// A message's text: its writer, and its number among the messages of that writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Text {
     writer: usize,
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// Each attempt is a message of its own: who has no key never repeats one.
+    /// Each attempt is a message of its own: a writer without keys never repeats one.
     fn write(&self, writer: usize) {
         let mut kept = None;
         self.write_each(writer, |text, _| {
@@ -430,7 +430,7 @@ impl World {
                 Some(ids) => self.wrongs.wrong_id.note(format!("{text} was answered {id} and is stored as {ids:?}")),
             }
         }
-        assert!(!read.is_empty(), "somebody has read something");
+        assert!(!read.is_empty(), "no read has returned a message");
     }
 
     fn report(&self, gone: usize) -> String {
@@ -444,7 +444,7 @@ impl World {
                 c(&counts.losses),
             ),
             format!(
-                "submits: {} acknowledged, {} without an answer, {} refused with 503, {} not sent (nobody listened); \
+                "submits: {} acknowledged, {} without an answer, {} refused with 503, {} not sent (connection refused); \
                  {} repeats with the same key, {} after the acknowledgement",
                 c(&counts.acknowledged),
                 c(&counts.unknown),
@@ -461,7 +461,7 @@ impl World {
                 c(&counts.compared),
             ),
             format!("slowest answer or end: {} ms", c(&counts.slowest_millis)),
-            format!("read, then lost by a crash of the database before anybody was told (allowed): {gone}"),
+            format!("read, then lost by a crash of the database before its writer had a response (allowed): {gone}"),
         ];
         for (what, wrong) in self.wrongs.all() {
             lines.push(format!("{what}: {}", wrong.count()));
@@ -487,8 +487,8 @@ fn window(path: &str, found: &BTreeMap<u64, Text>, ends: bool) -> (Bound<u64>, B
     (from, number("before=").map_or(Bound::Unbounded, Bound::Excluded))
 }
 
-/// How many messages somebody read and nobody can read any more. A database shows a commit to others a moment before it is
-/// durable; only its writer is told after that.
+/// The number of messages that were read once and cannot be read any more. A database shows a commit to other sessions
+/// a moment before it is durable; its writer gets the response after that.
 fn read_and_gone(schema: &Schema, read: &[(u64, Text)]) -> usize {
     let rows: Vec<(u64, String)> = schema.rows("SELECT id, message FROM messages");
     let rows: HashMap<u64, String> = rows.into_iter().collect();

@@ -206,7 +206,7 @@ fn a_client_that_reads_slowly_gets_the_complete_response_and_one_that_stops_is_c
 }
 
 #[test]
-fn a_response_to_bytes_that_nobody_reads_arrives_before_the_reset() {
+fn a_response_to_bytes_that_are_not_read_arrives_before_the_reset() {
     const MANY: usize = 5_000_000;
     let board = Board::start();
     let junk = |first: &[u8]| [first, &vec![b'x'; MANY]].concat();

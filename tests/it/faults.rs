@@ -2,14 +2,15 @@
 //! faults in docs/reliability.md lists what is tested here.
 
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
+use socket2::{Domain, Socket, Type};
 
-use crate::support::clients::{Seen, Who, through};
+use crate::support::clients::{Role, Seen, through};
 use crate::support::service::program;
 use crate::support::service::reach;
 use crate::support::{Board, Database, Proxy, Schema, Service, Signal, eventually};
@@ -33,8 +34,12 @@ fn start(schema: &Schema, settings: &[(&str, &str)]) -> Service {
 
 #[track_caller]
 fn assert_statuses(seen: &Seen, readers: &[u16], writers: &[u16]) {
-    let told = |who| seen.statuses(who).into_iter().collect::<Vec<_>>();
-    assert_eq!((told(Who::Reader), told(Who::Writer)), (readers.to_vec(), writers.to_vec()), "readers, writers");
+    let statuses = |role| seen.statuses(role).into_iter().collect::<Vec<_>>();
+    assert_eq!(
+        (statuses(Role::Reader), statuses(Role::Writer)),
+        (readers.to_vec(), writers.to_vec()),
+        "readers, writers"
+    );
 }
 
 /// Kills all sessions of a user.
@@ -253,7 +258,7 @@ fn without_its_table_it_is_500_until_the_table_is_there_again() {
     );
     seen.check("table dropped", SECOND);
     assert_statuses(&seen, &[500], &[500]);
-    assert!(seen.statuses(Who::Ready).contains(&503), "it is not ready, once the last good look is a second old");
+    assert!(seen.statuses(Role::Ready).contains(&503), "it is not ready, once the last good look is a second old");
 }
 
 /// A service with two hosts, both of which are the same database.
@@ -294,7 +299,7 @@ fn a_host_that_hangs_costs_one_time_out_and_the_other_takes_over() {
     let seen = through(&hosts.service, Duration::ZERO, || hosts.a.silence(), |()| ());
     seen.check("the first hangs", SECOND);
     seen.check_stored(&hosts.schema);
-    assert!(seen.anybody_was_told(503), "it did hang");
+    assert!(seen.any_client_got(503), "it did hang");
     hosts.a.speak();
 }
 
@@ -312,6 +317,23 @@ fn it_starts_with_a_host_that_is_dead_or_hangs() {
         assert_eq!(hosts.service.submit("x", &[]).status, 200, "{what}");
         assert_eq!(hosts.service.get("/messages").messages(), ["x"], "{what}");
     }
+}
+
+#[test]
+fn a_host_that_does_not_even_refuse_has_only_its_share_of_the_time_out() {
+    // The kernel drops what a full backlog has no room for, as a firewall does.
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, SECOND / 5);
+    let _held: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+
+    let schema = Database::shared().schema();
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", address.port(), schema.database.port());
+    let service = Service::start(&schema, &[("MYSQL_HOST", &hosts), ("DB_TIMEOUT", "2s")]);
+    service.wait_until_ready();
+    assert!(!service.log().contains("attempt="), "the first attempt reaches the second host:\n{}", service.log());
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn open_descriptors(board: &Board) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", board.service.pid())).unwrap().count()
 }
 
-/// A connection with small buffers on this side, whose answers nobody reads.
+/// A connection with small buffers on this side, whose responses are never read.
 fn deaf(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -273,11 +273,11 @@ fn pass(mut from: TcpStream, mut to: TcpStream, delay: &AtomicU64) {
 #[derive(Default)]
 struct Met {
     served: AtomicU64,
-    turned_away: AtomicU64,
+    rejected: AtomicU64,
 }
 
 #[test]
-fn ten_times_the_load_that_a_slow_database_carries_is_served_or_told_to_come_back() {
+fn ten_times_the_load_that_a_slow_database_carries_is_served_or_rejected_with_503() {
     const TIME: Duration = Duration::from_secs(5);
     const DB_TIMEOUT: Duration = Duration::from_secs(5);
     let schema = Database::shared().schema();
@@ -315,7 +315,7 @@ fn ten_times_the_load_that_a_slow_database_carries_is_served_or_told_to_come_bac
                     } else {
                         assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
                         assert!(answer.header("Retry-After").is_some());
-                        met.turned_away.fetch_add(1, Ordering::Relaxed);
+                        met.rejected.fetch_add(1, Ordering::Relaxed);
                         // Ten times as impatient as it is asked to be.
                         thread::sleep(Duration::from_millis(100));
                     }
@@ -341,12 +341,12 @@ fn ten_times_the_load_that_a_slow_database_carries_is_served_or_told_to_come_bac
     assert!(slow_no_more.elapsed() < Duration::from_secs(1), "recovery took {:?}", slow_no_more.elapsed());
 
     for (name, met) in ["one message", "the page", "a submit"].into_iter().zip(met) {
-        let (served, turned_away) = (met.served.into_inner(), met.turned_away.into_inner());
-        eprintln!("{name}: {served} served, {turned_away} told to come back; at most {most_kib} KiB");
+        let (served, rejected) = (met.served.into_inner(), met.rejected.into_inner());
+        eprintln!("{name}: {served} served, {rejected} rejected; at most {most_kib} KiB");
         assert!(served > 0, "{name}");
-        assert!(served + turned_away >= 10 * served, "{name}: {served} of {} is no overload", served + turned_away);
+        assert!(served + rejected >= 10 * served, "{name}: {served} of {} is no overload", served + rejected);
         if name == "a submit" {
-            assert_eq!(board.schema.copies(&text), served, "what was told to come back is not stored");
+            assert_eq!(board.schema.copies(&text), served, "what was rejected is not stored");
         }
     }
     assert!(most_kib < 64 * 1024, "{most_kib} KiB");

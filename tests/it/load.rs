@@ -1,4 +1,4 @@
-//! Many clients at once: what they cost, and what a batch is good for.
+//! Many clients together: what they cost, and what a batch saves.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;

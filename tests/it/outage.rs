@@ -4,6 +4,8 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use socket2::Socket;
 
 use crate::support::service::reach;
 use crate::support::{Board, Database, Service, Signal, eventually};
@@ -234,5 +236,27 @@ fn the_check_reports_in_one_sentence_what_is_wrong() {
         let last = words.lines().last().unwrap_or_default();
         assert!(status == 1 && last.starts_with("wrong: ") && last.contains(variable), "{settings:?}: {words}");
         assert!(!words.contains("hunter2"), "no secret is shown");
+    }
+}
+
+#[test]
+fn the_kernel_ends_a_database_connection_whose_server_is_gone_without_a_word() {
+    let board = Board::start();
+    board.get("/messages");
+    let process = pidfd_open(Pid::from_raw(board.service.pid() as i32).unwrap(), PidfdFlags::empty()).unwrap();
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", board.service.pid())).unwrap();
+    let sockets = descriptors.filter_map(|entry| {
+        let number = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        Some(Socket::from(pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()?))
+    });
+    let port = board.schema.database.port();
+    let to_database =
+        |socket: &Socket| socket.peer_addr().is_ok_and(|peer| peer.as_socket().is_some_and(|p| p.port() == port));
+    let sockets: Vec<Socket> = sockets.filter(to_database).collect();
+    assert!(!sockets.is_empty(), "no connection to the database");
+    for socket in sockets {
+        assert!(socket.keepalive().unwrap());
+        let unacknowledged = socket.tcp_user_timeout().unwrap();
+        assert!(unacknowledged.is_some_and(|limit| limit <= Duration::from_secs(60)), "{unacknowledged:?}");
     }
 }

@@ -26,7 +26,7 @@ fn config() -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) }
 }
 
-/// Any text, with those characters often that somebody might take for more than text.
+/// Any text, often with characters that have a meaning in HTML, SQL or HTTP.
 fn text() -> impl Strategy<Value = String> {
     let special = "[<>&\"'`\\\\%_;#{}\\-/*?\r\n\t \u{a0}\u{2028}\u{feff}\u{202e}\u{fffd}]";
     let piece = prop_oneof![

@@ -269,7 +269,7 @@ fn a_client_that_pipelines_and_never_reads_is_bounded_and_then_closed() {
     board.schema.run("INSERT INTO messages (message) SELECT REPEAT('x', 2000) FROM seq_1_to_50");
     let before = board.service.resident_kib();
     let mut connection = board.service.connect();
-    connection.socket.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    connection.socket.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
     let requests = request("GET", "/", &[], b"").repeat(1000);
     let mut sent = 0;
     while sent < 400_000_000 && std::io::Write::write_all(&mut connection.socket, &requests).is_ok() {

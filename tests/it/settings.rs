@@ -9,7 +9,7 @@ use crate::support::service::program;
 use crate::support::{Board, Database, Schema, Service};
 
 #[test]
-fn a_board_that_make_run_serves_listens_on_loopback_unless_told_otherwise() {
+fn a_board_that_make_run_serves_listens_on_loopback_unless_bind_is_set() {
     let target = std::env::temp_dir().join(format!("twotier-run-{}", std::process::id()));
     fs::create_dir_all(target.join("release")).unwrap();
     let binary = target.join("release/twotier");

@@ -1,4 +1,4 @@
-//! Everyday life for as long as one likes, and what it leaves behind in the service: nothing.
+//! A mixed load for as long as asked, after which the service must not have grown.
 //!
 //! `SOAK_MINUTES` says how long, half an hour by default.
 
@@ -188,7 +188,7 @@ impl Load<'_> {
         self.hold(IDLE, b"", |socket| !matches!(socket.read(&mut [0]), Ok(0)));
     }
 
-    /// Answers that nobody takes.
+    /// Responses that are never read.
     fn do_not_read(&self) {
         let asks = request("GET", "/messages?limit=200", &[], b"").repeat(50);
         self.hold(NOT_READING, &asks, |socket| {
@@ -205,7 +205,7 @@ impl Load<'_> {
                 && let Ok(connection) = Connection::try_open(self.service.address)
             {
                 let mut socket = connection.socket;
-                // Who does not read can't write all either.
+                // A client that does not read cannot write everything either.
                 let _ = socket.set_nonblocking(true).and_then(|()| socket.write_all(first));
                 self.slow.fetch_add(1, Ordering::Relaxed);
                 held.push(socket);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::client::request;
 use crate::support::{Board, Connection, Service, Signal, eventually};
 
-/// Asks again and again until connections are refused; returns the failures. A client that is told to closes its
+/// Asks again and again until connections are refused; returns the failures. A client closes its
 /// connection and opens another one.
 fn ask_until_refused(service: &Service, number: usize, answered: &AtomicU64) -> Vec<String> {
     let mut failures = Vec::new();

@@ -1,4 +1,4 @@
-//! A client that sends the bytes it is told and reads answers strictly.
+//! A client that sends given bytes and reads responses strictly.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! Readers and writers that go on asking through a fault, and what they are told and how soon.
+//! Readers and writers that keep sending requests through a fault; each response and its delay are recorded.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::client::request;
 use super::{Answer, Connection, Schema, Service, eventually};
 
-/// Who asks.
+/// The role of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
+pub enum Role {
     Reader,
     Writer,
     /// Asks whether the process lives.
@@ -22,11 +22,11 @@ pub enum Who {
 
 /// One request and its answer.
 #[derive(Debug, Clone)]
-struct Told {
-    who: Who,
+struct Exchange {
+    role: Role,
     member: usize,
     asked: Instant,
-    told: Instant,
+    answered: Instant,
     /// Nothing when the connection ended without an answer.
     status: Option<u16>,
     may_come_back: bool,
@@ -38,13 +38,13 @@ struct Crowd<'a> {
     service: &'a Service,
     /// A message that is there, and what makes this crowd's texts its own.
     first: u64,
-    told: Mutex<Vec<Told>>,
+    exchanges: Mutex<Vec<Exchange>>,
     over: AtomicBool,
 }
 
-/// All that the crowd was told, and when the fault was.
+/// All exchanges of the crowd, and when the fault was.
 pub struct Seen {
-    told: Vec<Told>,
+    exchanges: Vec<Exchange>,
     began: Instant,
     /// The fault is still there until then.
     lasted: Instant,
@@ -70,48 +70,57 @@ const BACK: Duration = Duration::from_secs(2);
 /// to something asked since; then does `end` with what the fault gave, and waits until everybody is served.
 pub fn through<T>(service: &Service, lasting: Duration, fault: impl FnOnce() -> T, end: impl FnOnce(T)) -> Seen {
     let first = service.submit("before the fault", &[]).id();
-    let crowd = Crowd { service, first, told: Mutex::default(), over: AtomicBool::new(false) };
+    let crowd = Crowd { service, first, exchanges: Mutex::default(), over: AtomicBool::new(false) };
     let (began, lasted, ended) = thread::scope(|scope| {
         let _over = Over(&crowd.over);
         for member in 0..MEMBERS {
             let crowd = &crowd;
-            scope.spawn(move || crowd.ask_on(if member % 2 == 0 { Who::Reader } else { Who::Writer }, member));
+            scope.spawn(move || crowd.ask_on(if member % 2 == 0 { Role::Reader } else { Role::Writer }, member));
         }
-        scope.spawn(|| crowd.ask_on(Who::Live, MEMBERS));
-        scope.spawn(|| crowd.ask_on(Who::Ready, MEMBERS + 1));
+        scope.spawn(|| crowd.ask_on(Role::Live, MEMBERS));
+        scope.spawn(|| crowd.ask_on(Role::Ready, MEMBERS + 1));
         let start = Instant::now();
-        eventually("everybody is served", || crowd.each(|told| successes(told, start) >= 3));
+        eventually("every client is served", || crowd.each(|exchanges| successes(exchanges, start) >= 3));
         let fault = fault();
         let began = Instant::now();
         eventually("everybody has met the fault", || {
-            began.elapsed() >= lasting && crowd.each(|told| told.iter().any(|told| told.asked >= began))
+            began.elapsed() >= lasting
+                && crowd.each(|exchanges| exchanges.iter().any(|exchange| exchange.asked >= began))
         });
         let lasted = Instant::now();
         end(fault);
         let ended = Instant::now();
-        eventually("everybody is served again", || crowd.each(|told| successes(told, ended) >= 5));
+        eventually("every client is served again", || crowd.each(|exchanges| successes(exchanges, ended) >= 5));
         (began, lasted, ended)
     });
-    Seen { told: crowd.told.into_inner().unwrap(), began, lasted, ended }
+    Seen { exchanges: crowd.exchanges.into_inner().unwrap(), began, lasted, ended }
 }
 
 impl Crowd<'_> {
-    fn ask_on(&self, who: Who, member: usize) {
+    fn ask_on(&self, role: Role, member: usize) {
         let mut kept = None;
         for round in 0.. {
             if self.over.load(Ordering::Relaxed) {
                 return;
             }
-            let text = (who == Who::Writer).then(|| format!("{}-{member}-{round}", self.first));
+            let text = (role == Role::Writer).then(|| format!("{}-{member}-{round}", self.first));
             let asked = Instant::now();
-            let answer = self.ask(&mut kept, &self.request(who, member, text.as_deref()));
-            let told = Instant::now();
+            let answer = self.ask(&mut kept, &self.request(role, member, text.as_deref()));
+            let answered = Instant::now();
             if matches!(member % 4, 0 | 1) {
                 kept = None;
             }
             let status = answer.as_ref().map(|answer| answer.status);
             let may_come_back = answer.is_some_and(|answer| answer.header("Retry-After").is_some());
-            self.told.lock().unwrap().push(Told { who, member, asked, told, status, may_come_back, text });
+            self.exchanges.lock().unwrap().push(Exchange {
+                role,
+                member,
+                asked,
+                answered,
+                status,
+                may_come_back,
+                text,
+            });
             thread::sleep(PAUSE);
         }
     }
@@ -127,11 +136,11 @@ impl Crowd<'_> {
     }
 
     /// All lanes and both forms of a submit.
-    fn request(&self, who: Who, member: usize, text: Option<&str>) -> Vec<u8> {
+    fn request(&self, role: Role, member: usize, text: Option<&str>) -> Vec<u8> {
         let get = |path: &str| request("GET", path, &[], b"");
-        match (who, member % 8, text) {
-            (Who::Live, ..) => get("/livez"),
-            (Who::Ready, ..) => get("/readyz"),
+        match (role, member % 8, text) {
+            (Role::Live, ..) => get("/livez"),
+            (Role::Ready, ..) => get("/readyz"),
             (_, 0, None) => get("/"),
             (_, 2, None) => get("/messages"),
             (_, 4, None) => get(&format!("/messages/{}", self.first)),
@@ -148,59 +157,62 @@ impl Crowd<'_> {
         }
     }
 
-    /// Whether `condition` holds for what each reader and writer was told, in its order.
-    fn each(&self, condition: impl Fn(&[Told]) -> bool) -> bool {
-        let told = self.told.lock().unwrap().clone();
-        let of = |member| told.iter().filter(|told| told.member == member).cloned().collect::<Vec<_>>();
+    /// Whether `condition` holds for the exchanges of each reader and writer, in their order.
+    fn each(&self, condition: impl Fn(&[Exchange]) -> bool) -> bool {
+        let exchanges = self.exchanges.lock().unwrap().clone();
+        let of = |member| exchanges.iter().filter(|exchange| exchange.member == member).cloned().collect::<Vec<_>>();
         (0..MEMBERS).all(|member| condition(&of(member)))
     }
 }
 
 /// Successes without a failure in between, of what was asked since then, up to now.
-fn successes(told: &[Told], since: Instant) -> usize {
-    told.iter().rev().take_while(|told| told.asked >= since && told.is_success()).count()
+fn successes(exchanges: &[Exchange], since: Instant) -> usize {
+    exchanges.iter().rev().take_while(|exchange| exchange.asked >= since && exchange.is_success()).count()
 }
 
-impl Told {
+impl Exchange {
     fn is_success(&self) -> bool {
         matches!(self.status, Some(200 | 201))
     }
 
     fn took(&self) -> Duration {
-        self.told - self.asked
+        self.answered - self.asked
     }
 }
 
 impl Seen {
-    /// What they were told while the fault was there.
-    pub fn statuses(&self, who: Who) -> BTreeSet<u16> {
-        let during = |told: &&Told| told.who == who && told.asked >= self.began && told.told <= self.lasted;
-        self.told.iter().filter(during).filter_map(|told| told.status).collect()
+    /// The statuses of these clients during the fault.
+    pub fn statuses(&self, role: Role) -> BTreeSet<u16> {
+        let during = |exchange: &&Exchange| {
+            exchange.role == role && exchange.asked >= self.began && exchange.answered <= self.lasted
+        };
+        self.exchanges.iter().filter(during).filter_map(|exchange| exchange.status).collect()
     }
 
-    /// Whether anybody was told this at any time.
-    pub fn anybody_was_told(&self, status: u16) -> bool {
-        self.told.iter().any(|told| told.status == Some(status))
+    /// Whether any client got this status at any time.
+    pub fn any_client_got(&self, status: u16) -> bool {
+        self.exchanges.iter().any(|exchange| exchange.status == Some(status))
     }
 
-    /// Checks what holds in every fault: nobody hangs or is left without an answer, liveness and readiness are not slowed,
+    /// Checks what holds in every fault: no client hangs or is left without a response, liveness and readiness are not slowed,
     /// and everybody is served again soon. Shows the figures.
     #[track_caller]
     pub fn check(&self, fault: &str, db_timeout: Duration) {
-        let slowest = |who| self.told.iter().filter(|told| told.who == who).map(Told::took).max().unwrap();
-        let (reader, writer) = (self.statuses(Who::Reader), self.statuses(Who::Writer));
-        let (live, ready, back) = (self.slow(Who::Live), self.slow(Who::Ready), self.back());
+        let slowest =
+            |role| self.exchanges.iter().filter(|exchange| exchange.role == role).map(Exchange::took).max().unwrap();
+        let (reader, writer) = (self.statuses(Role::Reader), self.statuses(Role::Writer));
+        let (live, ready, back) = (self.slow(Role::Live), self.slow(Role::Ready), self.back());
         eprintln!(
             "{fault}: readers {reader:?} in {:.0?} at most, writers {writer:?} in {:.0?} at most; \
              95 % of /livez in {live:.0?}, of /readyz in {ready:.0?}; back after {back:.0?}",
-            slowest(Who::Reader),
-            slowest(Who::Writer),
+            slowest(Role::Reader),
+            slowest(Role::Writer),
         );
-        for told in &self.told {
-            assert!(told.status.is_some(), "no answer: {told:?}");
-            assert!(told.status != Some(503) || told.may_come_back, "no Retry-After: {told:?}");
-            assert!(told.took() <= db_timeout + Duration::from_secs(1), "{:?} for {told:?}", told.took());
-            assert!(told.who != Who::Live || told.status == Some(200), "{told:?}");
+        for exchange in &self.exchanges {
+            assert!(exchange.status.is_some(), "no answer: {exchange:?}");
+            assert!(exchange.status != Some(503) || exchange.may_come_back, "no Retry-After: {exchange:?}");
+            assert!(exchange.took() <= db_timeout + Duration::from_secs(1), "{:?} for {exchange:?}", exchange.took());
+            assert!(exchange.role != Role::Live || exchange.status == Some(200), "{exchange:?}");
         }
         assert!(live < LIVE, "liveness takes {live:?}");
         assert!(ready < READY, "readiness takes {ready:?}");
@@ -212,18 +224,20 @@ impl Seen {
     pub fn check_stored(&self, schema: &Schema) {
         let rows: Vec<(String, u64)> = schema.rows("SELECT message, COUNT(*) FROM messages GROUP BY message");
         let copies: HashMap<String, u64> = rows.into_iter().collect();
-        for told in &self.told {
-            let Some(text) = &told.text else { continue };
+        for exchange in &self.exchanges {
+            let Some(text) = &exchange.text else { continue };
             let stored = copies.get(text).copied().unwrap_or(0);
-            let right = if told.is_success() { stored == 1 } else { stored <= 1 };
-            assert!(right, "{stored} times in the table: {told:?}");
+            let right = if exchange.is_success() { stored == 1 } else { stored <= 1 };
+            assert!(right, "{stored} times in the table: {exchange:?}");
         }
     }
 
     /// The time under which 95 % of the answers came while the fault was there.
-    fn slow(&self, who: Who) -> Duration {
-        let during = |told: &&Told| told.who == who && told.told >= self.began && told.asked <= self.ended;
-        let mut times: Vec<Duration> = self.told.iter().filter(during).map(Told::took).collect();
+    fn slow(&self, role: Role) -> Duration {
+        let during = |exchange: &&Exchange| {
+            exchange.role == role && exchange.answered >= self.began && exchange.asked <= self.ended
+        };
+        let mut times: Vec<Duration> = self.exchanges.iter().filter(during).map(Exchange::took).collect();
         times.sort();
         times[times.len() * 95 / 100]
     }
@@ -231,12 +245,12 @@ impl Seen {
     /// When the last of them was served, after the fault and after the last failure.
     fn back(&self) -> Duration {
         let served = |member| {
-            let asked = |told: &&Told| told.member == member && told.asked >= self.ended;
+            let asked = |exchange: &&Exchange| exchange.member == member && exchange.asked >= self.ended;
             let mut since = None;
-            for told in self.told.iter().filter(asked) {
-                since = if told.is_success() { since.or(Some(told.told)) } else { None };
+            for exchange in self.exchanges.iter().filter(asked) {
+                since = if exchange.is_success() { since.or(Some(exchange.answered)) } else { None };
             }
-            since.expect("everybody is served in the end") - self.ended
+            since.expect("every client is served in the end") - self.ended
         };
         (0..MEMBERS).map(served).max().unwrap()
     }

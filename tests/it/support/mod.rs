@@ -1,4 +1,4 @@
-//! What the tests stand on: a database, the service, and a client that sends what it is told.
+//! What the tests stand on: a database, the service, and a client that sends given bytes.
 
 pub mod client;
 pub mod clients;
@@ -41,8 +41,8 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A port that nobody listens on. It is below those that systems give to outgoing connections: no such connection takes
-/// it meanwhile, and a client that asks again and again while nobody listens does not meet itself.
+/// A port without a listener. It is below those that systems give to outgoing connections: no such connection takes
+/// it meanwhile, and a client that repeats its requests while there is no listener does not meet itself.
 pub fn free_port() -> u16 {
     static CHOICES: Mutex<Option<Random>> = Mutex::new(None);
     let mut choices = CHOICES.lock().unwrap();

@@ -48,7 +48,7 @@ struct State {
     disguised: bool,
 }
 
-/// A connection of the service and the one behind it.
+/// A connection of the service, and the proxy's own to the server.
 struct Link {
     client: TcpStream,
     server: TcpStream,
@@ -159,7 +159,7 @@ impl Shared {
             if self.lock().closed {
                 return;
             }
-            // A server that is not there is a connection that ends at once.
+            // A server that is down is a connection that ends immediately.
             let Ok(server) = TcpStream::connect(self.upstream) else { continue };
             let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
             let copy = |socket: &TcpStream| socket.try_clone().expect("a descriptor");

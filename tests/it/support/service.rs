@@ -18,7 +18,7 @@ pub struct Service {
     pub address: SocketAddr,
 }
 
-/// Where a test's service listens, unless it is told otherwise.
+/// Where a test's service listens, unless its settings differ.
 const LISTEN: &[(&str, &str)] = &[("BIND", "127.0.0.1"), ("PORT", "0")];
 
 /// The program, with an environment of nothing but these variables.
@@ -62,6 +62,15 @@ impl Service {
         Service::spawn(command)
     }
 
+    /// Starts the service in a process that may have so many descriptors.
+    pub fn run_with_descriptor_limit(limit: u64, schema: &Schema, settings: &[(&str, &str)]) -> Service {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}:{limit}")).arg(env!("CARGO_BIN_EXE_twotier")).stdin(Stdio::null());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(LISTEN.iter().copied());
+        command.envs(reach(schema)).envs(settings.iter().copied());
+        Service::spawn(command)
+    }
+
     /// Starts the service where the file of host names is this one; the rest of the machine keeps its own.
     pub fn run_with_hosts(hosts: &str, variables: &[(String, String)]) -> Service {
         let path = std::env::temp_dir().join(format!("twotier-hosts-{}", super::database::unique()));
@@ -87,7 +96,7 @@ impl Service {
             Service { child: Mutex::new(child), log, access_log, address: (Ipv4Addr::LOCALHOST, 0).into() };
         let mut address = None;
         eventually("the service listens", || {
-            // In a log of JSON a quote stands behind it.
+            // In a log of JSON a quote follows it.
             address = service.logged("listens on ").and_then(|rest| rest.split('"').next()?.trim().parse().ok());
             address.is_some() || service.exit_status().is_some()
         });
@@ -112,7 +121,7 @@ impl Service {
         self.access_log.lock().unwrap().lines().map(str::to_owned).collect()
     }
 
-    /// What stands behind `text` on the first line of the log that has it.
+    /// What follows `text` on the first line of the log that has it.
     pub fn logged(&self, text: &str) -> Option<String> {
         self.log().lines().find_map(|line| Some(line.split_once(text)?.1.to_owned()))
     }

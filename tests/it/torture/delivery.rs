@@ -1,4 +1,4 @@
-//! How bytes arrive: one by one, in pieces, all at once, half-closed, and not at all.
+//! How bytes arrive: one by one, in pieces, all together, half-closed, and not at all.
 
 use super::{Case, form, get, lines, post};
 
@@ -78,31 +78,31 @@ fn pipelines() -> Vec<Case> {
 
 fn half_closed() -> Vec<Case> {
     let mut cases = vec![
-        Case::new("half-closed behind a GET").send(get("/messages", "")).half_close().answer(200, "").closed(),
-        Case::new("half-closed behind a form")
+        Case::new("half-closed after a GET").send(get("/messages", "")).half_close().answer(200, "").closed(),
+        Case::new("half-closed after a form")
             .send(form("new_message=h"))
             .half_close()
             .answer(200, "")
             .stores("h")
             .closed(),
-        Case::new("half-closed behind two requests")
+        Case::new("half-closed after two requests")
             .send([get("/livez", ""), form("new_message=h")].concat())
             .half_close()
             .answer(200, "")
             .answer(200, "")
             .stores("h")
             .closed(),
-        Case::new("half-closed behind a malformed request")
+        Case::new("half-closed after a malformed request")
             .send("GET /\r\n\r\n")
             .half_close()
             .answer(400, "bad_request")
             .closed(),
-        Case::new("half-closed behind a request and a part of one")
+        Case::new("half-closed after a request and a part of one")
             .send([get("/livez", ""), b"GET /liv".to_vec()].concat())
             .half_close()
             .answer(200, "")
             .closed(),
-        Case::new("half-closed at once").half_close().closed(),
+        Case::new("half-closed immediately").half_close().closed(),
         Case::new("half-closed after an answer").send(get("/livez", "")).answer(200, "").half_close().closed(),
     ];
     // The client's end comes before the request's: no answer, and nothing is stored.
@@ -124,12 +124,12 @@ fn half_closed() -> Vec<Case> {
     cases
 }
 
-/// Clients that go away early: there is nobody to answer.
+/// Clients that disconnect early: there is no connection to respond on.
 fn left() -> Vec<Case> {
     let half = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
     vec![
-        Case::new("closed at once").dropped(),
-        Case::new("reset at once").reset(),
+        Case::new("closed immediately").dropped(),
+        Case::new("reset immediately").reset(),
         Case::new("closed in a head").send(half(get("/livez", ""))).dropped(),
         Case::new("reset in a head").send(half(get("/livez", ""))).run_queued().reset(),
         Case::new("closed in a body").send(post("Content-Length: 5000\r\n", "new_message=")).dropped(),

@@ -186,7 +186,7 @@ fn limits() -> Vec<Case> {
     ]
 }
 
-/// One request inside another's body or behind it: each is seen once, where the framing says, or not at all.
+/// One request inside another's body or after it: each is read once, where the framing says, or not at all.
 fn smuggling() -> Vec<Case> {
     let inner = form("new_message=smuggled");
     let inside = |outer: &str| [outer.as_bytes(), &inner].concat();
@@ -215,7 +215,7 @@ fn smuggling() -> Vec<Case> {
             .send(chunk)
             .answer(404, "not_found")
             .kept(),
-        // Behind a request it is the next one; behind a refused one it is nothing.
+        // After a request it is the next one; after a refused one it is discarded.
         own("Content-Length: 13\r\n", &inside("new_message=1"))
             .answer(200, "")
             .stores("1")

@@ -54,7 +54,7 @@ const MALFORMED: &[&str] = &[
     "GET é/livez HTTP/1.1",
 ];
 
-/// Bytes that can't begin a request: told at once, without waiting for more.
+/// Bytes that can't begin a request: refused immediately, without waiting for more.
 const FOREIGN: &[(&str, &[u8])] = &[
     ("TLS 1.2 client hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     ("TLS alert", b"\x15\x03\x01\x00\x02\x02\x28"),
@@ -74,7 +74,7 @@ const FOREIGN: &[(&str, &[u8])] = &[
     ("a colon", b": x\r\n\r\n"),
 ];
 
-/// What may still become a request: nobody answers before it is whole.
+/// What may still become a request: there is no response before it is complete.
 pub const UNFINISHED: &[&str] = &[
     "",
     "G",
@@ -306,7 +306,7 @@ fn versions() -> Vec<Case> {
         Case::of(old("Connection: keep-alive\r\n").repeat(2)).answer(200, "").answer(200, "").kept(),
         refused(old("Host: a\r\nHost: b\r\n"), 400, "bad_request"),
         refused(old("Transfer-Encoding: chunked\r\n"), 400, "bad_request"),
-        // What comes behind a request that ends the connection is not looked at.
+        // What comes after a request that ends the connection is not read.
         Case::of([old(""), form("new_message=behind")].concat()).answer(200, "").closed(),
     ]
 }

@@ -233,7 +233,7 @@ fn answered(bytes: impl Into<Vec<u8>>, status: u16, code: &'static str) -> Case 
 }
 
 #[test]
-fn every_case_of_the_torture_table_gets_its_answer_and_harms_nobody() {
+fn every_case_of_the_torture_table_gets_its_response_and_harms_no_other_client() {
     let board = Board::with(&[("ADMIN_TOKEN", "t0ken-of-an-admin")]);
     let cases: Vec<Case> = [lines::cases(), headers::cases(), framing::cases(), bodies::cases(), delivery::cases()]
         .into_iter()
@@ -253,7 +253,7 @@ fn every_case_of_the_torture_table_gets_its_answer_and_harms_nobody() {
 }
 
 #[test]
-fn whatever_does_not_become_whole_is_told_so_in_time() {
+fn a_request_that_stays_incomplete_gets_408_in_time() {
     const LIMIT: Duration = Duration::from_secs(1);
     let board = Board::with(&[("REQUEST_TIMEOUT", "1s")]);
     let parts = delivery::unfinished();
