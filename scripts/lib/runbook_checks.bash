@@ -40,7 +40,7 @@ runbook() {
         ADMIN_TOKEN=$(cat "secrets/$APP_NAME/admin-token")
         export ADMIN_TOKEN
         case $command in make*) unset ADMIN_TOKEN ;; esac
-        ok "$command" bash -o pipefail -c "$(here "$command")"
+        ok "$command" env CONFIRM=1 bash -o pipefail -c "$(here "$command")"
         unset ADMIN_TOKEN
     done < <(runbook_commands)
     # One of them gave the board a token.
