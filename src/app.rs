@@ -39,8 +39,6 @@ const AGAIN: &str = "stopped immediately by a second signal";
 
 /// Serves until a signal comes. An error says in words why it could not go on.
 pub fn run(config: Config) -> Result<(), String> {
-    config.notes.iter().for_each(|note| warn!("{note}"));
-    let limits = limits(&config);
     // From here on signals are kept for the thread that starts later. A supervisor may send one as soon as the port is
     // open.
     let no_signals = |e| format!("signals can't be handled: {e}");
@@ -48,6 +46,8 @@ pub fn run(config: Config) -> Result<(), String> {
     let listener = bind(config.bind, config.port)?;
     let address = listener.local_addr().map_err(|e| format!("the listener has no address: {e}"))?;
     info!("twotier {} listens on {address}", env!("CARGO_PKG_VERSION"));
+    config.notes.iter().for_each(|note| warn!("{note}"));
+    let limits = limits(&config);
 
     let servers = Arc::new(Servers::new(config.hosts, config.account, config.db_connections));
     let database = Database::new(servers, config.db_timeout, config.db_connections);

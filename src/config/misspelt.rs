@@ -13,31 +13,31 @@ const COMMON_PREFIX: usize = "MYSQL_".len() + 4;
 
 /// A warning for each of `names` that is no setting but looks like one.
 pub(super) fn warnings<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let settings: Vec<(&str, String)> = SETTINGS.iter().map(|setting| (setting.name, plain(setting.name))).collect();
     let mut warnings: Vec<String> = names
-        .filter_map(|name| Some((name, meant(name)?)))
+        .filter_map(|name| Some((name, meant(name, &settings)?)))
         .map(|(name, meant)| format!("{name} is not a setting and is ignored; did you mean {meant}?"))
         .collect();
     warnings.sort();
     warnings
 }
 
-/// The setting that `name` looks like; none for a setting itself.
-fn meant(name: &str) -> Option<String> {
+/// The setting that `name` looks like; none for a setting itself. `settings` come with their plain names.
+fn meant(name: &str, settings: &[(&'static str, String)]) -> Option<String> {
     let (stem, suffix) = name.strip_suffix("_FILE").map_or((name, ""), |stem| (stem, "_FILE"));
-    let settings = || SETTINGS.iter().map(|setting| setting.name);
-    if settings().any(|setting| setting == stem) || FOREIGN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+    let known = || settings.iter().map(|(setting, _)| *setting);
+    if known().any(|setting| setting == stem) || FOREIGN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return None;
     }
     let written = plain(stem);
     let distance = |setting: &str| {
-        let setting = plain(setting);
         // One mistake in a short name, up to three in a long one. Most names differ by more in their lengths alone, and
         // are ruled out by that: the comparison of two names takes long.
         let limit = if setting.len() < MIN_LENGTH { 0 } else { (setting.len() + 1) / 5 };
         let is_near = limit > 0 && setting.len().abs_diff(written.len()) <= limit;
-        is_near.then(|| osa_distance(&written, &setting)).filter(|distance| *distance <= limit)
+        is_near.then(|| osa_distance(&written, setting)).filter(|distance| *distance <= limit)
     };
-    let near = settings().filter_map(|setting| Some((distance(setting)?, setting)));
+    let near = settings.iter().filter_map(|(setting, plain)| Some((distance(plain)?, *setting)));
     if let Some((_, closest)) = near.min_by_key(|(distance, _)| *distance) {
         return Some(format!("{closest}{suffix}"));
     }
@@ -47,7 +47,7 @@ fn meant(name: &str) -> Option<String> {
             && common >= COMMON_PREFIX
             && stem.as_bytes()[..common] == setting.as_bytes()[..common]
     };
-    settings().find(is_prefix).map(|setting| format!("{setting}{suffix}"))
+    known().find(is_prefix).map(|setting| format!("{setting}{suffix}"))
 }
 
 /// A name without what people write in different ways.
