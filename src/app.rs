@@ -11,7 +11,7 @@ use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::board::{self, Board, LEADERS};
+use crate::board::{self, Board, LEADERS, LiveFeed};
 use crate::config::Config;
 use crate::http::limits::raise_descriptor_limit;
 use crate::http::{Limits, Server, listener};
@@ -69,19 +69,19 @@ pub fn run(config: Config) -> Result<(), String> {
         rate_limit: config.rate_limit,
         queue_requests: config.queue_requests,
         queue_bytes: QUEUE_BYTES,
+        max_streams: (max_connections / 2).max(1),
     };
     let board = Board::new(settings, &database, Arc::clone(&lifecycle), &outages);
+    let live = board.live();
     let limits = Limits {
         listeners,
         max_connections,
-        max_connections_per_client: config
-            .max_connections_per_client
-            .unwrap_or_else(|| (max_connections / 10).max(MIN_CONNECTIONS_PER_CLIENT)),
+        max_connections_per_client: per_client(config.max_connections_per_client, max_connections),
         exempt_clients: trusted_proxies,
         request_timeout: config.request_timeout,
         idle_timeout: config.idle_timeout,
     };
-    let server = start_server(listener, board, limits, &host, listeners + LEADERS + SPARE_WORKERS)?;
+    let server = start_server(listener, board, &database, limits, &host, listeners + LEADERS + SPARE_WORKERS)?;
     let supervisor = Supervisor {
         database,
         lifecycle: Arc::clone(&lifecycle),
@@ -92,16 +92,21 @@ pub fn run(config: Config) -> Result<(), String> {
     let gave_up = events.clone();
     let give_up = move |reason| drop(gave_up.send(Event::GaveUp(reason)));
     let waker = Arc::clone(&server);
-    supervisor.start(give_up, move || waker.wake_worker()).map_err(|e| format!("a thread can't be started: {e}"))?;
+    supervisor.start(give_up, move || waker.wake_worker()).map_err(no_thread)?;
     server.open().map_err(no_worker)?;
 
     match received.recv() {
         Ok(Event::GaveUp(reason)) => Err(reason),
         Ok(Event::Signal | Event::Empty) | Err(_) => {
             lifecycle.set_stopping();
-            stop(&server, &received, events, config.shutdown_delay, config.shutdown_grace)
+            stop(&server, &live, &received, events, config.shutdown_delay, config.shutdown_grace)
         }
     }
+}
+
+/// The connections that one client may have.
+fn per_client(configured: Option<usize>, max_connections: usize) -> usize {
+    configured.unwrap_or_else(|| (max_connections / 10).max(MIN_CONNECTIONS_PER_CLIENT))
 }
 
 /// The workers that wait for events. One processor is left for those that lead.
@@ -112,14 +117,22 @@ fn listeners() -> usize {
 fn start_server(
     listener: TcpListener,
     board: Board,
+    database: &Arc<Database>,
     limits: Limits,
     host: &str,
     workers: usize,
 ) -> Result<Arc<Server>, String> {
     let common = [("X-Served-By", host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
+    let live = board.live();
     let server = Server::new(listener, Box::new(board), limits, &common).map_err(|e| format!("no poller: {e}"))?;
     server.start(workers).map_err(no_worker)?;
+    let waker = Arc::clone(&server);
+    live.start(Arc::clone(database), move || waker.wake_worker()).map_err(no_thread)?;
     Ok(server)
+}
+
+fn no_thread(error: io::Error) -> String {
+    format!("a thread can't be started: {error}")
 }
 
 fn no_worker(error: io::Error) -> String {
@@ -128,6 +141,7 @@ fn no_worker(error: io::Error) -> String {
 
 fn stop(
     server: &Server,
+    live: &LiveFeed,
     received: &mpsc::Receiver<Event>,
     events: Sender<Event>,
     delay: Duration,
@@ -142,6 +156,7 @@ fn stop(
     if let Stopping::Again = wait(received, OPENING) {
         return Err(AGAIN.to_owned());
     }
+    live.end();
     server.close(move || drop(events.send(Event::Empty)));
     match wait(received, grace) {
         Stopping::Empty => info!("stopped"),

@@ -3,7 +3,8 @@
 //! In come texts, keys and ids; out go messages and what became of each text.
 //! - Reaching the database: [`account`] holds the login, [`servers`] chooses a server, [`connection`] logs in over a
 //!   `socket`, `session` sets the session up, and `pool` shares the connections.
-//! - Statements: a [`client`] repeats what may be repeated; [`messages`] and [`insert`] hold the statements of requests.
+//! - Statements: a [`client`] repeats what may be repeated; [`messages`] and [`insert`] hold the statements of requests,
+//!   and [`live_window`] those of the live feed.
 //! - The table: `create_table` reads its definition, [`schema`] compares it, and [`migration`] changes it in the
 //!   order of `migration_step`.
 //! - Watching: the [`supervisor`] starts up and then checks, with `health`, [`version`] and [`write_block`].
@@ -22,6 +23,7 @@ mod error_class;
 mod error_text;
 mod health;
 pub mod insert;
+pub mod live_window;
 pub mod messages;
 pub mod migration;
 mod migration_step;
