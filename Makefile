@@ -156,6 +156,10 @@ bench: build ## measure speed, memory and growth on a private database (SECONDS=
 bench-smoke: build ## run a short and small benchmark, to check that it works
 	@scripts/bench --smoke
 
+.PHONY: bench-live
+bench-live: build ## measure /events with many open streams (STREAMS=5000 SECONDS=5 ROUNDS=3)
+	@SECONDS_EACH='$(SECONDS)' ROUNDS='$(ROUNDS)' STREAMS='$(STREAMS)' scripts/bench-live
+
 .PHONY: bench-peers
 bench-peers: build ## compare with other boards, if ../shared/bench exists (CONNECTIONS=1,2,4,16,64,256 ROUNDS=3 SECONDS=5)
 	@[ -e ../shared/bench/compare.py ] || { echo "error: the other boards are missing (../shared/bench/compare.py)." >&2; exit 1; }

@@ -11,7 +11,7 @@ use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::board::{self, Board, LEADERS};
+use crate::board::{self, Board, LEADERS, LiveFeed};
 use crate::config::Config;
 use crate::http::limits::raise_descriptor_limit;
 use crate::http::{AccessLog, Limits, Server, listener};
@@ -66,11 +66,13 @@ pub fn run(config: Config) -> Result<(), String> {
         rate_limit: config.rate_limit,
         queue_requests: config.queue_requests,
         queue_bytes: QUEUE_BYTES,
+        max_streams: (limits.max_connections / 2).max(1),
     };
     let board = Board::new(settings, &database, Arc::clone(&lifecycle), &outages);
+    let live = board.live();
     let no_access_log = |e| format!("the access log can't be started: {e}");
     let access_log = config.access_log.map(AccessLog::start).transpose().map_err(no_access_log)?;
-    let server = start_server(listener, board, limits, &host, access_log.clone())?;
+    let server = start_server(listener, board, &database, limits, &host, access_log.clone())?;
     let supervisor = Supervisor {
         database,
         lifecycle: Arc::clone(&lifecycle),
@@ -81,14 +83,14 @@ pub fn run(config: Config) -> Result<(), String> {
     let gave_up = events.clone();
     let give_up = move |reason| drop(gave_up.send(Event::GaveUp(reason)));
     let waker = Arc::clone(&server);
-    supervisor.start(give_up, move || waker.wake_worker()).map_err(|e| format!("a thread can't be started: {e}"))?;
+    supervisor.start(give_up, move || waker.wake_worker()).map_err(no_thread)?;
     server.open().map_err(no_worker)?;
 
     let outcome = match received.recv() {
         Ok(Event::GaveUp(reason)) => Err(reason),
         Ok(Event::Signal | Event::Empty) | Err(_) => {
             lifecycle.set_stopping();
-            stop(&server, &received, events, config.shutdown_delay, config.shutdown_grace)
+            stop(&server, &live, &received, events, config.shutdown_delay, config.shutdown_grace)
         }
     };
     access_log.inspect(AccessLog::flush);
@@ -116,16 +118,24 @@ fn listeners() -> usize {
 fn start_server(
     listener: TcpListener,
     board: Board,
+    database: &Arc<Database>,
     limits: Limits,
     host: &str,
     access_log: Option<AccessLog>,
 ) -> Result<Arc<Server>, String> {
     let common = [("X-Served-By", host), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "same-origin")];
+    let live = board.live();
     let workers = limits.listeners + LEADERS + SPARE_WORKERS;
     let server =
         Server::new(listener, Box::new(board), limits, &common, access_log).map_err(|e| format!("no poller: {e}"))?;
     server.start(workers).map_err(no_worker)?;
+    let waker = Arc::clone(&server);
+    live.start(Arc::clone(database), move || waker.wake_worker()).map_err(no_thread)?;
     Ok(server)
+}
+
+fn no_thread(error: io::Error) -> String {
+    format!("a thread can't be started: {error}")
 }
 
 fn no_worker(error: io::Error) -> String {
@@ -134,6 +144,7 @@ fn no_worker(error: io::Error) -> String {
 
 fn stop(
     server: &Server,
+    live: &LiveFeed,
     received: &mpsc::Receiver<Event>,
     events: Sender<Event>,
     delay: Duration,
@@ -148,6 +159,7 @@ fn stop(
     if let Stopping::Again = wait(received, OPENING) {
         return Err(AGAIN.to_owned());
     }
+    live.end();
     server.close(move || drop(events.send(Event::Empty)));
     match wait(received, grace) {
         Stopping::Empty => info!("stopped"),

@@ -3,16 +3,17 @@
 //! One set for the process, reached from everywhere, as the log is. Values of labels are names from the code, never text
 //! that a client sent. Reading the metrics touches nothing but these numbers.
 
+mod families;
+
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use crate::lifecycle::Readiness;
+use families::{Description, Families};
 
 /// All metrics.
 pub struct Metrics {
@@ -56,6 +57,16 @@ pub struct Metrics {
     pub messages_stored: IntCounter,
     /// Submits whose key had been stored before.
     pub messages_replayed: IntCounter,
+    /// Streams of the live feed that are open.
+    pub live_streams: IntGauge,
+    /// Streams of the live feed that may be open.
+    pub live_streams_limit: IntGauge,
+    /// Streams of the live feed whose clients were too slow.
+    pub live_streams_dropped: IntCounter,
+    /// Events of the live feed, by `event`.
+    pub live_events: IntCounterVec,
+    /// Reads for the live feed, by `result`.
+    pub live_ticks: IntCounterVec,
     ready: IntGauge,
     writable: IntGauge,
     not_ready: IntGaugeVec,
@@ -89,13 +100,6 @@ pub struct BatchQueueMetrics {
 const SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const JOBS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-
-/// A metric's name, what it counts, and its labels.
-struct Description {
-    name: &'static str,
-    help: &'static str,
-    labels: &'static [&'static str],
-}
 
 const BUILD_INFO: Description = Description {
     name: "twotier_build_info",
@@ -193,6 +197,22 @@ const MESSAGES_REPLAYED: Description = Description {
     help: "Submits that were answered with the message that their idempotency key had stored before.",
     labels: &[],
 };
+const LIVE_STREAMS: Description =
+    Description { name: "twotier_live_streams", help: "Streams of /events that are open.", labels: &[] };
+const LIVE_STREAMS_LIMIT: Description =
+    Description { name: "twotier_live_streams_limit", help: "Streams of /events that may be open.", labels: &[] };
+const LIVE_STREAMS_DROPPED: Description = Description {
+    name: "twotier_live_streams_dropped_total",
+    help: "Streams of /events that were closed because their client read too slowly.",
+    labels: &[],
+};
+const LIVE_EVENTS: Description = Description {
+    name: "twotier_live_events_total",
+    help: "Events of /events, each counted once for all streams.",
+    labels: &["event"],
+};
+const LIVE_TICKS: Description =
+    Description { name: "twotier_live_ticks_total", help: "Reads of the database for /events.", labels: &["result"] };
 const READY: Description = Description { name: "twotier_ready", help: "Whether /readyz answers 200.", labels: &[] };
 const WRITABLE: Description =
     Description { name: "twotier_database_writable", help: "Whether messages can be stored.", labels: &[] };
@@ -221,11 +241,6 @@ const LOG_LINES_DROPPED: Description = Description {
     help: "Log lines that were dropped, because stderr was not read fast enough.",
     labels: &[],
 };
-
-/// Makes metrics and registers them.
-struct Families {
-    registry: Registry,
-}
 
 /// The metrics of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -262,6 +277,11 @@ impl Metrics {
             database_errors: families.counters(&DATABASE_ERRORS)?,
             messages_stored: families.counter(&MESSAGES_STORED)?,
             messages_replayed: families.counter(&MESSAGES_REPLAYED)?,
+            live_streams: families.gauge(&LIVE_STREAMS)?,
+            live_streams_limit: families.gauge(&LIVE_STREAMS_LIMIT)?,
+            live_streams_dropped: families.counter(&LIVE_STREAMS_DROPPED)?,
+            live_events: families.counters(&LIVE_EVENTS)?,
+            live_ticks: families.counters(&LIVE_TICKS)?,
             ready: families.gauge(&READY)?,
             writable: families.gauge(&WRITABLE)?,
             not_ready: families.gauges(&NOT_READY)?,
@@ -271,8 +291,14 @@ impl Metrics {
             log_lines_dropped: families.counter(&LOG_LINES_DROPPED)?,
             registry: families.registry,
         };
-        for state in ["idle", "reading", "handling", "writing", "closing"] {
+        for state in ["idle", "reading", "handling", "writing", "streaming", "closing"] {
             metrics.connections.with_label_values(&[state]);
+        }
+        for event in ["message", "edit", "delete", "reset"] {
+            metrics.live_events.with_label_values(&[event]);
+        }
+        for result in ["ok", "failed"] {
+            metrics.live_ticks.with_label_values(&[result]);
         }
         for reason in ["client_limit", "full"] {
             metrics.connections_refused.with_label_values(&[reason]);
@@ -318,33 +344,5 @@ impl Metrics {
     pub fn text(&self) -> String {
         // A String takes all that is written to it.
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
-    }
-}
-
-impl Families {
-    fn counter(&self, d: &Description) -> Result<IntCounter, prometheus::Error> {
-        self.register(IntCounter::new(d.name, d.help)?)
-    }
-
-    fn gauge(&self, d: &Description) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::new(d.name, d.help)?)
-    }
-
-    fn counters(&self, d: &Description) -> Result<IntCounterVec, prometheus::Error> {
-        self.register(IntCounterVec::new(Opts::new(d.name, d.help), d.labels)?)
-    }
-
-    fn gauges(&self, d: &Description) -> Result<IntGaugeVec, prometheus::Error> {
-        self.register(IntGaugeVec::new(Opts::new(d.name, d.help), d.labels)?)
-    }
-
-    fn histograms(&self, d: &Description, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::new(d.name, d.help).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(options, d.labels)?)
-    }
-
-    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
     }
 }

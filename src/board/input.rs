@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
+use super::live::LastEventId;
 use super::problem::{Problem, excerpt};
 use crate::http::head::Head;
 use crate::idempotency_key::{IdempotencyKey, MAX_KEY};
@@ -91,6 +92,14 @@ pub fn accepts_html(head: &Head) -> bool {
         let html = parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case("text/html"));
         html && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
     })
+}
+
+/// The message after which a stream continues.
+pub(super) fn last_event_id(head: &Head) -> LastEventId {
+    match head.value("last-event-id").map(str::trim) {
+        None | Some("") => LastEventId::None,
+        Some(id) => id.parse().map_or(LastEventId::Unknown, LastEventId::Message),
+    }
 }
 
 /// Fields of a form or a query; nothing when their percent-decoded bytes are not UTF-8, which the crate would turn into

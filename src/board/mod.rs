@@ -3,8 +3,10 @@
 //! In come complete requests, each with its responder. Out go responses, either immediately or after a batch.
 //! - Understanding a request: `route`, `input`, `body` with `multipart` and `parameters`, `forwarded`.
 //! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
+//! - Setting it up: `settings`, and the `queue` type with its connections.
 //! - Serving it: `latest`, `submit` and `point` are the work of the three queues. Their batch sizes and leaders are set
 //!   in this file.
+//! - Streaming: `live` sends what changed, which `live_window` finds and `live_events` writes.
 //! - Answering it: `responses` forms JSON and pages, `problem` has the status and the words of each error, `status`
 //!   answers for the service itself, and `pending_reply` and `delayed_replies` carry a response back.
 //!
@@ -17,26 +19,27 @@ mod delayed_replies;
 mod forwarded;
 pub mod input;
 mod latest;
+mod live;
+mod live_events;
+mod live_window;
 mod multipart;
 mod parameters;
 mod pending_reply;
 mod point;
 pub mod problem;
+mod queue;
 mod rate_limit;
 mod recent;
 mod responses;
 mod route;
+mod settings;
 mod status;
 pub mod submit;
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use url::Url;
-
-use crate::batch_queue::{self, BatchProcessor, BatchQueue, Source};
+use crate::batch_queue::{self, BatchProcessor};
 use crate::http::head::Head;
 use crate::http::{Body, Handler, PollPermit, Request, RequestError, RequestId, Responder, Response};
 use crate::idempotency_key::IdempotencyKey;
@@ -53,34 +56,16 @@ use delayed_replies::DelayedReplies;
 use forwarded::TrustedProxies;
 use input::Start;
 use latest::{LatestReads, ReadJob};
+use live::LastEventId;
+pub use live::LiveFeed;
 use pending_reply::PendingReply;
 use point::{PointOp, PointOps};
 use problem::Problem;
+use queue::{Clients, Queue};
 use rate_limit::RateLimiter;
 use route::Route;
+pub use settings::Settings;
 use submit::{Endpoint, InsertBatches, InsertJob};
-
-/// The settings of a board.
-pub struct Settings {
-    /// The pages' title.
-    pub title: String,
-    /// The name of this machine, for the pages.
-    pub host: String,
-    /// Characters of the longest message.
-    pub max_chars: usize,
-    /// The token that turns on editing and deleting.
-    pub admin_token: Option<String>,
-    /// The proxies whose headers count.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Where people reach the board; the first is used for absolute links.
-    pub public_urls: Vec<Url>,
-    /// Submits a minute of one client.
-    pub rate_limit: Option<NonZeroU32>,
-    /// Requests that may wait in one queue.
-    pub queue_requests: usize,
-    /// Bytes that may wait in one queue.
-    pub queue_bytes: usize,
-}
 
 /// Batches that each queue executes at the same time; all of them together are fewer than the workers.
 const LATEST_LEADERS: usize = 1;
@@ -88,23 +73,6 @@ const INSERT_LEADERS: usize = 2;
 const POINT_LEADERS: usize = 2;
 /// All leaders.
 pub const LEADERS: usize = LATEST_LEADERS + INSERT_LEADERS + POINT_LEADERS;
-
-type Queue<P> = BatchQueue<P, Clients>;
-
-/// Gives the clients of the database to the leaders of all queues.
-struct Clients(Arc<Database>);
-
-impl Source for Clients {
-    type Connection = Client;
-
-    fn try_acquire(&self) -> Option<Client> {
-        self.0.try_client()
-    }
-
-    fn is_available(&self) -> bool {
-        self.0.has_free_slot()
-    }
-}
 
 /// The board.
 pub struct Board {
@@ -119,6 +87,7 @@ pub struct Board {
     latest: Queue<LatestReads>,
     inserts: Queue<InsertBatches>,
     points: Queue<PointOps>,
+    live: Arc<LiveFeed>,
 }
 
 /// What is known about a request before its route.
@@ -133,6 +102,7 @@ struct RequestContext {
 /// What a request needs.
 enum Plan {
     Answer(Response),
+    Stream(LastEventId),
     Latest(ReadJob),
     Insert(InsertJob),
     Point(PointOp),
@@ -179,8 +149,14 @@ impl Board {
             latest: Queue::new(latest, source(), limits(LATEST_LEADERS, BATCH_JOBS), METRICS.batch_queue("latest")),
             inserts: Queue::new(inserts, source(), limits(INSERT_LEADERS, BATCH_JOBS), METRICS.batch_queue("insert")),
             points: Queue::new(points, source(), limits(POINT_LEADERS, 1), METRICS.batch_queue("point")),
+            live: LiveFeed::new(settings.max_streams),
             pages,
         }
+    }
+
+    /// The live feed, which must be started.
+    pub fn live(&self) -> Arc<LiveFeed> {
+        Arc::clone(&self.live)
     }
 
     fn plan(&self, route: Route, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
@@ -198,6 +174,10 @@ impl Board {
             Route::Page => self.page(request),
             Route::List => self.list(request),
             Route::Show(id) => self.with_database(Plan::Point(PointOp::Show(id))),
+            Route::Events => {
+                let plan = self.with_database(Plan::Stream(input::last_event_id(&request.head)))?;
+                self.live.admit().map(|()| plan)
+            }
             Route::Submit => self.submit_form(request, context),
             Route::Create => self.submit(request, context, &body::submitted(request, Endpoint::Api)?, Endpoint::Api),
             Route::Replace(id) => {
@@ -286,7 +266,7 @@ impl Board {
         let is_write = match &plan {
             Plan::Insert(_) => true,
             Plan::Point(op) => op.is_write(),
-            Plan::Answer(_) | Plan::Latest(_) => false,
+            Plan::Answer(_) | Plan::Stream(_) | Plan::Latest(_) => false,
         };
         if is_write && !self.lifecycle.is_writable() {
             return Err(Problem::WritesPaused);
@@ -332,6 +312,7 @@ impl Handler for Board {
         let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.page);
         let full = match plan {
             Ok(Plan::Answer(reply)) => return responder.answer(reply),
+            Ok(Plan::Stream(last)) => return self.live.open(responder, last),
             Err(problem @ Problem::Unauthorized { delay }) if !delay.is_zero() => {
                 return self.delayed.refuse(pending(responder), problem, delay);
             }

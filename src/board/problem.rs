@@ -75,6 +75,8 @@ pub enum Problem {
     WritesPaused,
     /// Too many requests wait.
     Overloaded,
+    /// Too many streams are open.
+    TooManyStreams,
     /// The service stops.
     ShuttingDown,
     /// Another version of HTTP.
@@ -134,7 +136,7 @@ impl Problem {
             Problem::NotImplemented => (501, "Not Implemented", "not_implemented"),
             Problem::DatabaseUnavailable => (503, "Service Unavailable", "database_unavailable"),
             Problem::WritesPaused => (503, "Service Unavailable", "database_unavailable"),
-            Problem::Overloaded => (503, "Service Unavailable", "overloaded"),
+            Problem::Overloaded | Problem::TooManyStreams => (503, "Service Unavailable", "overloaded"),
             Problem::ShuttingDown => (503, "Service Unavailable", "shutting_down"),
             Problem::VersionNotSupported => (505, "HTTP Version Not Supported", "http_version_not_supported"),
         }
@@ -199,6 +201,7 @@ impl Problem {
             }
             Problem::WritesPaused => "Posting is paused, because the database accepts no writes now. Try again later.",
             Problem::Overloaded => "Too many requests are waiting. Try again in a moment.",
+            Problem::TooManyStreams => "Too many streams are open. Try again in a moment, or read /messages meanwhile.",
             Problem::ShuttingDown => "The service is shutting down. Try again in a moment.",
             Problem::VersionNotSupported => "Use HTTP/1.1 or HTTP/1.0.",
         })

@@ -26,6 +26,8 @@ pub(super) enum Route {
     Replace(u64),
     /// `DELETE /messages/ID`.
     Remove(u64),
+    /// The live feed: `GET /events`.
+    Events,
     /// Is the process alive?
     Live,
     /// Can it serve?
@@ -54,6 +56,7 @@ const SERIES: &[(&str, &str, &[&str])] = &[
     ("/messages/{id}", "GET", &["200", "500", "503"]),
     ("/messages/{id}", "PUT", &["200", "500", "503"]),
     ("/messages/{id}", "DELETE", &["204", "500", "503"]),
+    ("/events", "GET", &["200", "503"]),
     ("/livez", "GET", &["200"]),
     ("/readyz", "GET", &["200", "503"]),
     ("/version", "GET", &["200"]),
@@ -83,13 +86,15 @@ impl Route {
             ("/messages", Get | Head) => (LIST, Some(Route::List)),
             ("/messages", Post) => (LIST, Some(Route::Create)),
             ("/messages", _) => (LIST, None),
+            ("/events", Get | Head) => (READ, Some(Route::Events)),
             ("/livez" | "/health" | "/healthz", Get | Head) => (READ, Some(Route::Live)),
             ("/readyz" | "/ready", Get | Head) => (READ, Some(Route::Ready)),
             ("/version", Get | Head) => (READ, Some(Route::Version)),
             ("/metrics", Get | Head) => (READ, Some(Route::Metrics)),
             ("/favicon.ico", Get | Head) => (READ, Some(Route::Icon)),
             (
-                "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version" | "/metrics" | "/favicon.ico",
+                "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version" | "/metrics"
+                | "/favicon.ico",
                 _,
             ) => (READ, None),
             ("*", Options) => (ANY, None),
@@ -128,6 +133,7 @@ impl Route {
             Route::Submit => "/submit",
             Route::List | Route::Create => "/messages",
             Route::Show(_) | Route::Replace(_) | Route::Remove(_) => "/messages/{id}",
+            Route::Events => "/events",
             Route::Live => "/livez",
             Route::Ready => "/readyz",
             Route::Version => "/version",
@@ -145,9 +151,13 @@ impl Route {
     pub(super) fn parameters(&self) -> Option<&'static [&'static str]> {
         match self {
             Route::List => Some(WINDOW_PARAMETERS),
-            Route::Show(_) | Route::Version | Route::Submit | Route::Create | Route::Replace(_) | Route::Remove(_) => {
-                Some(&[])
-            }
+            Route::Show(_)
+            | Route::Events
+            | Route::Version
+            | Route::Submit
+            | Route::Create
+            | Route::Replace(_)
+            | Route::Remove(_) => Some(&[]),
             Route::Page
             | Route::Live
             | Route::Ready
@@ -191,6 +201,7 @@ mod tests {
             "/",
             "/messages",
             "/messages/7",
+            "/events",
             "/livez",
             "/readyz",
             "/version",
@@ -244,6 +255,7 @@ mod tests {
             ("GET", "/messages/1"),
             ("PUT", "/messages/1"),
             ("DELETE", "/messages/1"),
+            ("GET", "/events"),
             ("GET", "/livez"),
             ("GET", "/readyz"),
             ("GET", "/version"),

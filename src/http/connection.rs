@@ -1,10 +1,14 @@
 //! One client's connection: its socket, its unsent bytes, its deadline, and every limit on them.
 //!
 //! Yields one complete, checked request at a time; later bytes wait until it is answered. Never blocks, and never
-//! decides what a response says.
+//! decides what a response says. `streaming` sends streams, and `closing` is what follows the last response.
+
+mod closing;
+mod streaming;
 
 use std::io::{self, Read};
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::{IpAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -20,7 +24,8 @@ use super::request::Request;
 use super::request_reader::{Progress, RequestReader};
 use super::response::{Encoded, Response};
 use super::slots::Slot;
-use super::stage::{Closing, Evictable, LINGER, Stage};
+use super::stage::{Closing, Evictable, Stage};
+use super::stream::StreamBuffer;
 
 /// The bytes that are read and dropped from a client that has its last response. A close with unread bytes is a reset,
 /// and a reset may overtake the response (RFC 9112, section 9.6).
@@ -36,6 +41,8 @@ pub(super) struct Connection {
     reservation: Reservation,
     reader: RequestReader,
     unsent: Option<Encoded>,
+    /// What a stream sends. Only a stream has one.
+    stream: Option<Arc<StreamBuffer>>,
     stage: Stage,
     answer: Answer,
     deadline: Instant,
@@ -97,6 +104,7 @@ impl Connection {
             reservation,
             reader: RequestReader::default(),
             unsent: None,
+            stream: None,
             stage: Stage::New { since: now },
             answer: Answer::LAST,
             deadline: now + limits.idle_timeout,
@@ -120,6 +128,7 @@ impl Connection {
         }
         match self.stage {
             Stage::Closing(closing) => return self.discard(closing, scratch),
+            Stage::Streaming { .. } => return self.advance_stream(scratch),
             // A client that always has more to read is never at rest long enough for the sweep.
             Stage::Reading { .. } if Instant::now() >= self.deadline => {
                 self.abandon(CloseReason::RequestTimeout);
@@ -167,7 +176,12 @@ impl Connection {
             Persistence::KeepAndTell => "Connection: keep-alive\r\n",
         };
         let [common, id] = lines;
-        self.unsent = Some(response.encode(&[common, id, connection], self.answer.head_only));
+        self.begin(response.encode(&[common, id, connection], self.answer.head_only))
+    }
+
+    /// Starts to send a response.
+    fn begin(&mut self, encoded: Encoded) -> Next {
+        self.unsent = Some(encoded);
         let now = Instant::now();
         self.stage = Stage::Writing { since: now, progress: now };
         match self.flush() {
@@ -245,7 +259,10 @@ impl Connection {
             }
             Stage::Reading { .. } => return Some(Expiry::Refuse),
             Stage::New { .. } | Stage::Idle { .. } => self.set_close_reason(CloseReason::IdleTimeout),
-            Stage::Writing { .. } => self.set_close_reason(CloseReason::WriteTimeout),
+            Stage::Writing { .. } | Stage::Streaming { blocked: Some(_), .. } => {
+                self.set_close_reason(CloseReason::WriteTimeout);
+            }
+            Stage::Streaming { blocked: None, .. } => self.set_close_reason(CloseReason::Answered),
         }
         Some(Expiry::Drop)
     }
@@ -290,44 +307,6 @@ impl Connection {
             self.stage = Stage::Reading { since };
         }
         Ok(())
-    }
-
-    /// Shuts down the sending side, and lets the client end its own, if it has not done so.
-    fn close(&mut self, discard: Option<usize>) -> io::Result<()> {
-        self.socket.shutdown(Shutdown::Write)?;
-        let unacknowledged = unacknowledged_bytes(&*self.socket)?;
-        self.stage = Stage::Closing(Closing { since: Instant::now(), unacknowledged, discard });
-        Ok(())
-    }
-
-    /// The client sends no more. It may still read what the kernel holds for it.
-    fn end_of_stream(&mut self) -> Next {
-        let is_over = self.is_delivered() || self.close(None).is_err();
-        if is_over { Next::Gone } else { Next::Wait(Interest::Read) }
-    }
-
-    fn discard(&mut self, mut closing: Closing, scratch: &mut [u8]) -> Next {
-        for _ in 0..MAX_READS {
-            match (&*self.socket).read(scratch) {
-                Ok(0) if closing.discard.is_some() => {
-                    closing.discard = None;
-                    break;
-                }
-                Ok(n) => match closing.discard.and_then(|left| left.checked_sub(n)) {
-                    Some(left) => closing.discard = Some(left),
-                    None => return Next::Gone,
-                },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.drained = true;
-                    break;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Next::Gone,
-            }
-        }
-        self.stage = Stage::Closing(closing);
-        let is_over = Instant::now() >= closing.since + LINGER || closing.discard.is_none();
-        if is_over && self.is_delivered() { Next::Gone } else { Next::Wait(Interest::Read) }
     }
 
     /// Whether the client has received all that was sent.

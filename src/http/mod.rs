@@ -4,10 +4,11 @@
 //! - Waiting: `server` is the event loop on `poll`, `scheduler` decides which worker polls, [`listener`] accepts.
 //! - Connections: `connections` is the table of them. A `connection` has one of its `slots`, is in a `stage`, which
 //!   decides when it is closed, keeps to the [`limits`] and a share of the `memory_budget`, and ends for a `close_reason`.
+//!   `connection/streaming` sends streams, and `connection/closing` ends connections.
 //! - Requests: `request_reader` collects bytes, [`head`] and [`chunked`] parse them, `request` is the result, and `error`
 //!   is why there is none.
 //! - Responses: the `handler` is what is served; a `responder` travels with the request, `response` becomes bytes, and
-//!   `access_log` records it.
+//!   `access_log` records it. A `stream` is a response without an end.
 //!
 //! The types of methods, headers and status codes are `tiny_http`'s; its server is not used. Nothing here knows the board
 //! or a database.
@@ -32,6 +33,7 @@ mod scheduler;
 mod server;
 mod slots;
 mod stage;
+mod stream;
 
 pub use access_log::{AccessLog, AccessLogFormat};
 pub use error::RequestError;
@@ -42,3 +44,4 @@ pub use responder::Responder;
 pub use response::{Body, Response};
 pub use scheduler::PollPermit;
 pub use server::Server;
+pub use stream::{Chunk, StreamSender};

@@ -7,11 +7,21 @@ use super::access_log::AccessRecord;
 use super::connection::Connection;
 use super::request::RequestId;
 use super::response::Response;
+use super::stream::{StreamBuffer, StreamSender, StreamSink};
 
 /// Sends responses. The server implements it.
-pub(super) trait ResponseSink: Send + Sync {
+pub(super) trait ResponseSink: StreamSink {
     /// Sends `response` on the connection whose request it answers.
     fn finish(&self, connection: Box<Connection>, response: Response, access: &AccessRecord);
+
+    /// Sends `response` as the beginning of a stream, and returns the slot and the buffer of what follows. There are none for
+    /// a HEAD request.
+    fn open_stream(
+        &self,
+        connection: Box<Connection>,
+        response: Response,
+        access: &AccessRecord,
+    ) -> Option<(usize, Arc<StreamBuffer>)>;
 
     /// The response to the request called `id`, which its handler dropped.
     fn handler_dropped(&self, id: &RequestId) -> Response;
@@ -48,6 +58,15 @@ impl Responder {
     /// Sends as much of the response as the socket takes now. The server sends the rest.
     pub fn answer(mut self, response: Response) {
         self.send(response);
+    }
+
+    /// Sends the head and the body of `response` as the beginning of a stream. The connection is closed at its end. None when
+    /// there is no stream: the request was HEAD, or the client is gone.
+    pub fn stream(mut self, response: Response) -> Option<StreamSender> {
+        let connection = self.connection.take()?;
+        let (index, buffer) = self.sink.open_stream(connection, response, &self.access)?;
+        let sink = Arc::clone(&self.sink) as Arc<dyn StreamSink>;
+        Some(StreamSender::new(sink, index, &buffer))
     }
 
     fn send(&mut self, response: Response) {

@@ -92,13 +92,17 @@ impl Response {
         self.body.len()
     }
 
+    /// The bytes that begin a stream, with more header `lines`. Its length is unknown, so its end is that of the connection.
+    pub(super) fn encode_stream(self, lines: &[&str], head_only: bool) -> Encoded {
+        let mut head = self.head(lines);
+        head.extend_from_slice(b"\r\n");
+        let body = if head_only { Body::Empty } else { self.body };
+        Encoded { length: head.len() + body.len(), head, body, position: 0 }
+    }
+
     /// The bytes to send, with more header `lines`, each with its CRLF. `head_only` leaves the body out.
     pub(super) fn encode(self, lines: &[&str], head_only: bool) -> Encoded {
-        let own: usize = lines.iter().map(|line| line.len()).sum();
-        let mut head = Vec::with_capacity(self.head.len() + self.lines.len() + own + MAX_LENGTH_LINES);
-        head.extend_from_slice(&self.head);
-        head.extend_from_slice(self.lines.as_bytes());
-        lines.iter().for_each(|line| head.extend_from_slice(line.as_bytes()));
+        let mut head = self.head(lines);
         // RFC 9110, section 8.6: no Content-Length in a 204.
         let written = match self.status() {
             204 => write!(head, "\r\n"),
@@ -107,6 +111,18 @@ impl Response {
         debug_assert!(written.is_ok(), "a Vec takes all that is written to it");
         let body = if head_only { Body::Empty } else { self.body };
         Encoded { length: head.len() + body.len(), head, body, position: 0 }
+    }
+}
+
+impl Response {
+    /// Status line and headers, without those of the length and without the empty line.
+    fn head(&self, lines: &[&str]) -> Vec<u8> {
+        let own: usize = lines.iter().map(|line| line.len()).sum();
+        let mut head = Vec::with_capacity(self.head.len() + self.lines.len() + own + MAX_LENGTH_LINES);
+        head.extend_from_slice(&self.head);
+        head.extend_from_slice(self.lines.as_bytes());
+        lines.iter().for_each(|line| head.extend_from_slice(line.as_bytes()));
+        head
     }
 }
 
@@ -138,6 +154,12 @@ impl Encoded {
     pub(super) fn continue_100() -> Encoded {
         let head = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
         Encoded { length: head.len(), head, body: Body::Empty, position: 0 }
+    }
+
+    /// All bytes in one piece.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.body.parts().iter().for_each(|part| self.head.extend_from_slice(part));
+        self.head
     }
 
     /// The bytes that it holds in memory: all of them until the last one is sent.

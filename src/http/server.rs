@@ -32,6 +32,7 @@ use super::response::Response;
 use super::scheduler::{PollPermits, Task};
 use super::slots::{NotAdmitted, SlotLimits, Slots};
 use super::stage::StageName;
+use super::stream::{StreamBuffer, StreamSink};
 use crate::metrics::METRICS;
 
 /// How often deadlines are checked, which is how late a time-out may be.
@@ -214,7 +215,7 @@ impl Server {
             connection.set_close_reason(CloseReason::Shutdown);
             // Dropping it frees the slot, which another thread may then use.
             drop(entry);
-        } else if connection.park(interest, missed_event, &self.limits).is_ok() {
+        } else if connection.park(connection.interest(interest), missed_event, &self.limits).is_ok() {
             entry.connection = Some(connection);
         }
     }
@@ -320,8 +321,34 @@ impl ResponseSink for Server {
         }
     }
 
+    fn open_stream(
+        &self,
+        mut connection: Box<Connection>,
+        response: Response,
+        access: &AccessRecord,
+    ) -> Option<(usize, Arc<StreamBuffer>)> {
+        access.answered(&response, self.access_log.as_ref());
+        let index = connection.index();
+        let (next, stream) = connection.send_stream(response, [&self.common, access.id.line()]);
+        if let Next::Wait(interest) = next {
+            self.park(connection, interest);
+        }
+        stream.map(|stream| (index, stream))
+    }
+
     fn handler_dropped(&self, id: &RequestId) -> Response {
         self.handler.refuse(RequestError::HandlerDropped, None, id)
+    }
+}
+
+impl StreamSink for Server {
+    fn flush(&self, index: usize, stream: &Arc<StreamBuffer>) {
+        // A thread that works on the connection finds the bytes when it stores the connection.
+        let taken = self.table.entry(index).connection.take_if(|connection| connection.has_stream(stream));
+        let Some(mut connection) = taken else { return };
+        if let Next::Wait(interest) = connection.flush_stream() {
+            self.park(connection, interest);
+        }
     }
 }
 

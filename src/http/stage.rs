@@ -12,6 +12,8 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 const MIN_BYTES_PER_SECOND: u32 = 4 * 1024;
 /// A new connection without a byte counts as an incomplete request for this time, and as idle after it.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
+/// A stream whose client takes all may stay open for this time. Clients open another one.
+const STREAM: Duration = Duration::from_secs(24 * 60 * 60);
 /// A client that took nothing of its response for this time may be closed to make room.
 const STALLED: Duration = Duration::from_secs(1);
 
@@ -26,6 +28,8 @@ pub(super) enum Stage {
     Reading { since: Instant },
     /// A response is being sent.
     Writing { since: Instant, progress: Instant },
+    /// A stream is open. `blocked` is when its client last took bytes of those that wait for it.
+    Streaming { since: Instant, blocked: Option<Instant> },
     /// The sending side is shut down.
     Closing(Closing),
 }
@@ -50,6 +54,8 @@ pub(super) enum StageName {
     Reading,
     /// Has a part of a response to send.
     Writing,
+    /// Has an open stream.
+    Streaming,
     /// Has sent its last response and waits for the client to close.
     Closing,
 }
@@ -71,6 +77,7 @@ impl Stage {
             | Stage::Idle { since }
             | Stage::Reading { since }
             | Stage::Writing { since, .. }
+            | Stage::Streaming { since, .. }
             | Stage::Closing(Closing { since, .. }) => since,
         }
     }
@@ -85,6 +92,7 @@ impl Stage {
             Stage::New { .. } | Stage::Idle { .. } => StageName::Idle,
             Stage::Reading { .. } => StageName::Reading,
             Stage::Writing { .. } => StageName::Writing,
+            Stage::Streaming { .. } => StageName::Streaming,
             Stage::Closing(_) => StageName::Closing,
         }
     }
@@ -95,6 +103,9 @@ impl Stage {
             Stage::New { since } | Stage::Idle { since } => since + limits.idle_timeout,
             Stage::Reading { since } => since + limits.request_timeout,
             Stage::Writing { since, progress } => since + time_to_send(progress - since, sent, limits.request_timeout),
+            Stage::Streaming { since, blocked } => {
+                blocked.map_or(since + STREAM, |blocked| blocked + limits.request_timeout)
+            }
             Stage::Closing(Closing { since, discard: Some(_), .. }) => since + LINGER,
             // No event reports that all is acknowledged: each sweep asks the kernel.
             Stage::Closing(Closing { since, discard: None, .. }) => since,
@@ -110,7 +121,7 @@ impl Stage {
             }
             Stage::Reading { since } => Some(Evictable::Incomplete(since)),
             Stage::Writing { progress, .. } if now >= progress + STALLED => Some(Evictable::Incomplete(progress)),
-            Stage::Writing { .. } => None,
+            Stage::Writing { .. } | Stage::Streaming { .. } => None,
         }
     }
 }
@@ -124,14 +135,15 @@ impl Closing {
 }
 
 impl StageName {
-    pub(super) const ALL: [StageName; 4] =
-        [StageName::Idle, StageName::Reading, StageName::Writing, StageName::Closing];
+    pub(super) const ALL: [StageName; 5] =
+        [StageName::Idle, StageName::Reading, StageName::Writing, StageName::Streaming, StageName::Closing];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             StageName::Idle => "idle",
             StageName::Reading => "reading",
             StageName::Writing => "writing",
+            StageName::Streaming => "streaming",
             StageName::Closing => "closing",
         }
     }

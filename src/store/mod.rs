@@ -3,7 +3,8 @@
 //! In come texts, keys and ids; out go messages, and the outcome of each text.
 //! - Reaching the database: [`account`] holds the login, [`servers`] chooses a server, [`connection`] logs in, [`session`]
 //!   sets the session up, and `pool` shares the connections.
-//! - Statements: a [`client`] repeats what may be repeated; [`messages`] and [`insert`] hold the statements of requests.
+//! - Statements: a [`client`] repeats what may be repeated; [`messages`] and [`insert`] hold the statements of requests,
+//!   and [`live_window`] those of the live feed.
 //! - The table: `create_table` reads its definition, [`schema`] decides what to do with it, and [`migration`] creates it or
 //!   takes over another program's, by the steps of `migration_step`.
 //! - Watching: the [`supervisor`] starts up and then checks, with the statements of `health`.
@@ -20,6 +21,7 @@ mod driver_error;
 pub mod error;
 mod health;
 pub mod insert;
+pub mod live_window;
 pub mod messages;
 pub mod migration;
 mod migration_step;

@@ -17,6 +17,7 @@ mod encryption;
 mod faults;
 mod galera;
 mod hostile;
+mod live;
 mod load;
 mod lost_replies;
 mod metrics;

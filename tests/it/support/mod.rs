@@ -3,6 +3,7 @@
 pub mod client;
 pub mod clients;
 pub mod database;
+pub mod event_stream;
 pub mod proxy;
 pub mod random;
 pub mod service;
@@ -17,6 +18,7 @@ pub use rustix::process::Signal;
 
 pub use client::{Answer, Connection};
 pub use database::{Database, Schema};
+pub use event_stream::EventStream;
 pub use proxy::{Proxy, Trap};
 pub use random::Random;
 pub use service::Service;

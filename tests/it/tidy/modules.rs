@@ -49,7 +49,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("log", &["src/"]),
     ("mysql", &["src/store/"]),
     ("percent_encoding", &["src/board/", "src/config/"]),
-    ("prometheus", &["src/batch_queue.rs", "src/board/route.rs", "src/metrics.rs"]),
+    ("prometheus", &["src/batch_queue.rs", "src/board/route.rs", "src/metrics.rs", "src/metrics/"]),
     ("rustix", &["src/app.rs", "src/http/", "src/store/connection.rs"]),
     ("serde", &["src/board/", "src/http/access_log.rs", "src/logging.rs"]),
     ("serde_json", &["src/board/", "src/http/access_log.rs", "src/logging.rs"]),
