@@ -2,9 +2,9 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2034 # variables that it shares
 
-# lifecycle TITLE: start, use, restart, stop and start again, with the compose tool in COMPOSE.
+# lifecycle [TITLE]: start, use, restart, stop and start again, with the compose tool in COMPOSE.
 lifecycle() {
-    heading "$1"
+    heading "${1:-$COMPOSE}"
     ok "make up" make up
     tail -n 1 "$work/out"
     ok "a message by the form" form_post "first é 👋"
