@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use self::text::push_escaped;
 use crate::message::{Message, Timestamp};
+
+mod text;
 
 const STYLE: &str = include_str!("../templates/style.css");
 const SCRIPT: &str = include_str!("../templates/app.js");
@@ -135,8 +138,8 @@ impl Pages {
     pub fn error(&self, heading: &str, message: &str, depth: Depth) -> String {
         self.page(depth, |out| {
             self.templates.error.render(out, |out, name| match name {
-                "heading" => escape(out, heading),
-                "message" => escape(out, message),
+                "heading" => push_escaped(out, heading),
+                "message" => push_escaped(out, message),
                 "root" => depth.push_root(out),
                 unknown => out.push_str(unknown),
             });
@@ -146,13 +149,13 @@ impl Pages {
     fn page(&self, depth: Depth, mut main: impl FnMut(&mut String)) -> String {
         let mut page = String::with_capacity(16 * 1024);
         self.templates.page.render(&mut page, |out, name| match name {
-            "title" => escape(out, &self.title),
+            "title" => push_escaped(out, &self.title),
             "root" => depth.push_root(out),
             "style" => out.push_str(&self.assets[0].name),
             "script" => out.push_str(&self.assets[1].name),
             "icon" => out.push_str(&self.assets[2].name),
             "main" => main(out),
-            "host" => escape(out, &self.host),
+            "host" => push_escaped(out, &self.host),
             "version" => out.push_str(env!("CARGO_PKG_VERSION")),
             unknown => out.push_str(unknown),
         });
@@ -162,12 +165,12 @@ impl Pages {
     /// Sets `split` to the position of the key.
     fn form(&self, out: &mut String, values: &FormValues<'_>, split: &mut usize) {
         self.templates.form.render(out, |out, name| match name {
-            "text" => escape(out, values.text),
+            "text" => push_escaped(out, values.text),
             "key" => {
                 *split = out.len();
-                escape(out, values.key);
+                push_escaped(out, values.key);
             }
-            "problem" => escape(out, values.problem),
+            "problem" => push_escaped(out, values.problem),
             "max_chars" => print(out, format_args!("{}", self.max_chars)),
             unknown => out.push_str(unknown),
         });
@@ -193,7 +196,7 @@ impl Pages {
     fn row(&self, out: &mut String, message: &Message) {
         self.templates.message.render(out, |out, name| match name {
             "id" => print(out, format_args!("{}", message.id)),
-            "text" => escape(out, &message.text),
+            "text" => text::push_message(out, &message.text),
             "times" => {
                 time(out, "", message.created_at, "");
                 time(out, " <small>edited ", message.edited_at, "</small>");
@@ -255,23 +258,6 @@ fn time(out: &mut String, before: &str, moment: Option<Timestamp>, after: &str) 
     }
 }
 
-/// Writes text as HTML, for an element or a quoted attribute.
-fn escape(out: &mut String, text: &str) {
-    let mut rest = text;
-    while let Some(at) = rest.bytes().position(|b| matches!(b, b'&' | b'<' | b'>' | b'"' | b'\'')) {
-        out.push_str(&rest[..at]);
-        out.push_str(match rest.as_bytes()[at] {
-            b'&' => "&amp;",
-            b'<' => "&lt;",
-            b'>' => "&gt;",
-            b'"' => "&quot;",
-            _ => "&#39;",
-        });
-        rest = &rest[at + 1..];
-    }
-    out.push_str(rest);
-}
-
 fn print(out: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to a string can't fail.
     let _ = out.write_fmt(arguments);
@@ -298,8 +284,8 @@ mod tests {
     fn the_templates_have_the_placeholders_that_the_code_fills() {
         let Pages { templates, .. } = pages();
         for (template, want) in [
-            (&templates.page, "title root icon root style root script root title main host version"),
-            (&templates.form, "text key problem max_chars"),
+            (&templates.page, "title title root icon root style root script root title main host version"),
+            (&templates.form, "max_chars text key problem max_chars"),
             (&templates.list, "messages empty links"),
             (&templates.message, "id text times"),
             (&templates.error, "heading message root"),
