@@ -85,13 +85,31 @@ pub fn key(chosen: &str) -> Result<IdempotencyKey, Problem> {
     IdempotencyKey::parse(chosen).ok_or(Problem::InvalidKey("A key must be 1 to 64 visible ASCII characters."))
 }
 
-/// Whether `Accept` names `text/html`.
-pub fn accepts_html(head: &Head) -> bool {
-    head.values("accept").flat_map(|value| value.split(',')).any(|range| {
+/// Whether `Accept` prefers `text/html` to JSON, by quality values (RFC 9110, section 12.5.1). A client that does not name
+/// HTML gets JSON, as programs that accept anything expect.
+pub fn prefers_html(head: &Head) -> bool {
+    let (mut html, mut json) = (0, 0);
+    for range in head.values("accept").flat_map(|value| value.split(',')) {
         let mut parts = range.split(';').map(str::trim);
-        let html = parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case("text/html"));
-        html && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-    })
+        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let quality =
+            parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q="))).map_or(1000, thousandths);
+        match media_type.as_str() {
+            "text/html" => html = html.max(quality),
+            "application/json" | "application/problem+json" => json = json.max(quality),
+            _ => {}
+        }
+    }
+    html > 0 && html >= json
+}
+
+/// A quality value in thousandths; 0 when it is malformed.
+fn thousandths(quality: &str) -> u32 {
+    let (whole, decimals) = quality.split_once('.').unwrap_or((quality, ""));
+    if !matches!(whole, "0" | "1") || decimals.len() > 3 || !decimals.bytes().all(|b| b.is_ascii_digit()) {
+        return 0;
+    }
+    format!("{whole}{decimals:0<3}").parse::<u32>().map_or(0, |value| value.min(1000))
 }
 
 /// The message after which a stream continues.
@@ -189,18 +207,35 @@ mod tests {
     }
 
     #[test]
-    fn only_a_client_that_names_html_gets_html() {
-        let accepts = |value: &str| {
+    fn a_client_that_names_html_and_does_not_prefer_json_gets_html() {
+        let prefers = |value: &str| {
             let head = format!("GET / HTTP/1.1\r\nHost: a\r\nAccept: {value}\r\n\r\n");
-            accepts_html(&Head::parse(head.into_bytes()).unwrap())
+            prefers_html(&Head::parse(head.into_bytes()).unwrap())
         };
-        for value in
-            ["text/html", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", "application/json, Text/HTML;q=0.1"]
-        {
-            assert!(accepts(value), "{value}");
+        for value in [
+            "text/html",
+            "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8",
+            "Text/HTML;Q=0.1",
+            "text/html;charset=utf-8; q=0.5, */*",
+            "application/json;q=0.2, text/html;q=0.21",
+            "application/json, text/html",
+        ] {
+            assert!(prefers(value), "{value}");
         }
-        for value in ["*/*", "application/json", "text/*", "text/html;q=0", "text/htmlx", ""] {
-            assert!(!accepts(value), "{value}");
+        for value in [
+            "*/*",
+            "application/json",
+            "text/*",
+            "text/html;q=0",
+            "text/html;q=0.000",
+            "text/html;q=2",
+            "text/html;q=0.1234",
+            "text/htmlx",
+            "application/json, text/html;q=0.9",
+            "text/html;q=0.5, application/problem+json;q=0.6",
+            "",
+        ] {
+            assert!(!prefers(value), "{value}");
         }
     }
 }

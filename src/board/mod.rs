@@ -345,5 +345,5 @@ impl Handler for Board {
 
 /// The depth of the path, where the client prefers HTML.
 fn preferred_page(head: &Head) -> Option<Depth> {
-    input::accepts_html(head).then(|| Depth::of(head.path()))
+    input::prefers_html(head).then(|| Depth::of(head.path()))
 }
