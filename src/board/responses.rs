@@ -58,9 +58,11 @@ pub(super) fn json_body(value: &impl Serialize) -> Body {
     Body::whole(body)
 }
 
-/// Messages as JSON, and the URL that continues the list.
+/// Messages as JSON, and the URL that continues the list, which is a link too (RFC 8288).
 pub(super) fn list(messages: &[Message], next: Option<String>) -> Response {
-    json(200, &[], &ListJson { messages: messages.iter().map(MessageJson::from).collect(), next })
+    let link = next.as_ref().map(|next| format!("<{next}>; rel=\"next\""));
+    let headers: Vec<(&str, &str)> = link.iter().map(|link| ("Link", link.as_str())).collect();
+    json(200, &headers, &ListJson { messages: messages.iter().map(MessageJson::from).collect(), next })
 }
 
 /// A page.

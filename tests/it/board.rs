@@ -107,7 +107,10 @@ fn lists_continue_in_both_directions_without_gaps_or_repeats() {
         while let Some(path) = next {
             let list = board.get(&path);
             found.extend(list.messages());
-            next = list.json()["next"].as_str().map(|next| next.strip_prefix('.').unwrap().to_owned());
+            next = list.json()["next"].as_str().map(str::to_owned);
+            let link = next.as_ref().map(|next| format!("<{next}>; rel=\"next\""));
+            assert_eq!(list.header("Link"), link.as_deref());
+            next = next.map(|next| next.strip_prefix('.').unwrap().to_owned());
         }
         found
     };
