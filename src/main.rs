@@ -63,7 +63,9 @@ fn exit_unknown(wrong: &str) -> ExitCode {
         Some(word) => format!("did you mean '{word}'?"),
         None => "settings are environment variables".to_owned(),
     };
-    print_error(&format!("error: unknown argument '{}'; {hint}", wrong.escape_debug()));
+    // What follows may be a secret.
+    let name = wrong.split(['=', ':']).next().unwrap_or_default();
+    print_error(&format!("error: unknown argument '{}'; {hint}", name.escape_debug()));
     print_error(USAGE.lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n").as_str());
     ExitCode::from(EXIT_USAGE)
 }

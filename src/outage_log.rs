@@ -37,6 +37,8 @@ struct Outage {
     causes: BTreeSet<&'static str>,
     failed: u64,
     failed_since_report: u64,
+    /// The first of the requests that failed since the last report.
+    request_ids: Vec<String>,
     reported: Instant,
 }
 
@@ -73,23 +75,22 @@ impl OutageLog {
         self.is_open.store(true, Ordering::Relaxed);
         let mut outage = self.lock();
         let outage = outage.get_or_insert_with(|| Outage::new(now));
-        outage.failed += requests as u64;
-        outage.failed_since_report += requests as u64;
+        outage.add(request_ids);
         outage.last_failure = now;
         outage.worked = None;
         if outage.causes.insert(label) {
-            error!(requests = requests, request_ids = join(request_ids); "{} fails: {cause}", self.activity);
-            outage.failed_since_report = 0;
+            let ids = join(request_ids, requests);
+            error!(requests = requests, request_ids = ids; "{} fails: {cause}", self.activity);
+            outage.restart_report();
         }
         outage.last_cause = cause.to_string();
         self.report(outage, now);
     }
 
-    /// Records that so many more `requests` failed in an outage that is open.
-    pub fn count(&self, requests: usize) {
+    /// Records that these requests failed too, in an outage that is open.
+    pub fn count(&self, request_ids: &[&str]) {
         if let Some(outage) = &mut *self.lock() {
-            outage.failed += requests as u64;
-            outage.failed_since_report += requests as u64;
+            outage.add(request_ids);
         }
     }
 
@@ -120,8 +121,9 @@ impl OutageLog {
     fn report(&self, outage: &mut Outage, now: Instant) {
         if outage.failed_since_report > 0 && now.saturating_duration_since(outage.reported) >= REPORT_PAUSE {
             let failed = outage.failed_since_report;
-            error!(requests = failed; "{} still fails: {}", self.activity, outage.last_cause);
-            outage.failed_since_report = 0;
+            let ids = join(&outage.request_ids, failed as usize);
+            error!(requests = failed, request_ids = ids; "{} still fails: {}", self.activity, outage.last_cause);
+            outage.restart_report();
             outage.reported = now;
         }
     }
@@ -141,15 +143,28 @@ impl Outage {
             causes: BTreeSet::new(),
             failed: 0,
             failed_since_report: 0,
+            request_ids: Vec::new(),
             reported: now,
         }
     }
+
+    fn add(&mut self, request_ids: &[&str]) {
+        self.failed += request_ids.len() as u64;
+        self.failed_since_report += request_ids.len() as u64;
+        let room = MAX_LOGGED_IDS - self.request_ids.len();
+        self.request_ids.extend(request_ids.iter().take(room).map(|id| (*id).to_owned()));
+    }
+
+    fn restart_report(&mut self) {
+        self.failed_since_report = 0;
+        self.request_ids.clear();
+    }
 }
 
-/// The first names, and the number of the others.
-fn join(request_ids: &[&str]) -> String {
-    let shown = &request_ids[..request_ids.len().min(MAX_LOGGED_IDS)];
-    match request_ids.len() - shown.len() {
+/// The first names of so many requests, and the number of the others.
+fn join(request_ids: &[impl AsRef<str>], requests: usize) -> String {
+    let shown: Vec<&str> = request_ids.iter().take(MAX_LOGGED_IDS).map(AsRef::as_ref).collect();
+    match requests - shown.len() {
         0 => shown.join(" "),
         others => format!("{} and {others} more", shown.join(" ")),
     }
@@ -185,17 +200,21 @@ mod tests {
         (0..5).for_each(|_| log.fail("busy", &"the table is full", &["a-1", "a-2"]));
         let counts = || log.lock().as_ref().map(|outage| (outage.failed, outage.failed_since_report));
         assert_eq!(counts(), Some((10, 8)), "the first line has its own");
+        let ids = |log: &OutageLog| log.lock().as_ref().map(|outage| outage.request_ids.len());
+        assert_eq!(ids(&log), Some(8), "they are named in the next line");
+        log.count(&["b-1"; 30]);
+        assert_eq!(ids(&log), Some(MAX_LOGGED_IDS), "as many as fit");
         log.tick(Instant::now());
-        assert_eq!(counts(), Some((10, 8)), "no line yet");
+        assert_eq!(counts(), Some((40, 38)), "no line yet");
         log.tick(Instant::now() + REPORT_PAUSE);
-        assert_eq!(counts(), Some((10, 0)));
+        assert_eq!((counts(), ids(&log)), (Some((40, 0)), Some(0)));
     }
 
     #[test]
     fn a_line_names_as_many_requests_as_fit() {
-        assert_eq!(join(&[]), "");
-        assert_eq!(join(&["a-1", "a-2"]), "a-1 a-2");
-        let joined = join(&["a-1"; MAX_LOGGED_IDS + 3]);
+        assert_eq!(join(&[] as &[&str], 0), "");
+        assert_eq!(join(&["a-1", "a-2"], 2), "a-1 a-2");
+        let joined = join(&["a-1"; MAX_LOGGED_IDS + 3], MAX_LOGGED_IDS + 3);
         assert_eq!(joined.matches("a-1").count(), MAX_LOGGED_IDS);
         assert!(joined.ends_with(" and 3 more"), "{joined}");
     }

@@ -91,7 +91,8 @@ impl BatchProcessor for LatestReads {
     }
 
     fn reject(&self, jobs: Vec<(PendingReply, ReadJob)>, reason: RejectReason) {
-        self.outages.reads.count(jobs.len());
+        let request_ids: Vec<&str> = jobs.iter().map(|(pending, _)| pending.id()).collect();
+        self.outages.reads.count(&request_ids);
         jobs.into_iter().for_each(|(pending, _)| pending.refuse(&Problem::from(reason)));
     }
 }

@@ -113,7 +113,7 @@ impl BatchProcessor for PointOps {
     fn reject(&self, jobs: Vec<(PendingReply, PointOp)>, reason: RejectReason) {
         for (pending, op) in jobs {
             let log = if op.is_write() { &self.outages.writes } else { &self.outages.reads };
-            log.count(1);
+            log.count(&[pending.id()]);
             pending.refuse(&Problem::from(reason));
         }
     }

@@ -164,7 +164,8 @@ impl BatchProcessor for InsertBatches {
     }
 
     fn reject(&self, jobs: Vec<(PendingReply, InsertJob)>, why: RejectReason) {
-        self.outages.writes.count(jobs.len());
+        let request_ids: Vec<&str> = jobs.iter().map(|(pending, _)| pending.id()).collect();
+        self.outages.writes.count(&request_ids);
         for (pending, submit) in jobs {
             let reply = refusal(&self.pages, &submit, &Problem::from(why), &pending);
             pending.answer(reply);

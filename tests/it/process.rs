@@ -43,9 +43,12 @@ fn an_unknown_argument_is_named_with_the_nearest_known_one() {
         (&["health-check"], "unknown argument 'health-check'; did you mean 'healthcheck'?"),
         (&["healthcheck", "--liv"], "unknown argument '--liv'; did you mean '--live'?"),
         (&["--versoin"], "unknown argument '--versoin'; did you mean 'version'?"),
+        (&["--mysql-password=hunter2"], "unknown argument '--mysql-password'; settings are environment variables"),
+        (&["mysql://u:hunter2@h/d"], "unknown argument 'mysql'; settings are environment variables"),
     ] {
         let (status, out, err) = run(&[], arguments);
         assert!(status == 2 && out.is_empty() && err.contains("usage:"), "{arguments:?}: {err}");
+        assert!(!err.contains("hunter2"), "{err}");
         assert_eq!(err.lines().next(), Some(format!("error: {named}").as_str()));
     }
 }
