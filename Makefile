@@ -119,6 +119,10 @@ sbom: ## write the list of all crates in the binary with their licences (Cyclone
 test-containers: ## test the targets for containers and data with the installed engines (ONLY="NAME ..." runs these checks only)
 	@scripts/test-containers
 
+.PHONY: test-browser
+test-browser: build ## test the page in Chromium against a private database, and take its pictures (ONLY="WORD ..." runs the tests with these words)
+	@scripts/test-browser $(ONLY)
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target (SECONDS=60 for each)
 	@scripts/fuzz $(or $(SECONDS),60)

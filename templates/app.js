@@ -3,8 +3,12 @@
 // Text from people goes in as text, never as HTML.
 "use strict";
 
-const NOT_SENT =
-  "Not sent: the board is unavailable right now. Your text is still here. Press Send again in a moment; it will be posted only once.";
+const AWAY = "The board is unavailable right now. Your message is kept here, and will be posted once it is back.";
+const EMPTY = "No messages yet.";
+// Cards on the page. Above it the oldest are removed; the link to older messages leads to them.
+const MAX_CARDS = 200;
+// Milliseconds between two reads where the browser or the board has no stream.
+const POLL = 10000;
 const form = document.getElementById("new-message");
 const list = document.getElementById("messages");
 const problem = document.getElementById("problem");
@@ -12,6 +16,8 @@ const hint = document.getElementById("hint");
 const text = document.getElementById("text");
 const button = form?.querySelector("button");
 const DRAFT = `draft ${location.pathname}`;
+// Links gain other parameters on their way, which change nothing.
+const isNewest = !new URLSearchParams(location.search).has("before");
 // The hint counts down once less than this part of the limit is left.
 const NEAR_LIMIT = 0.1;
 
@@ -38,16 +44,17 @@ function count(value) {
   return Array.from(value.replace(/\r\n/g, "\n").trim()).length;
 }
 
-function tooLong(by) {
-  return `Too long by ${by} ${by === 1 ? "character" : "characters"}`;
+function tooLong(length) {
+  return `${length} characters; the limit is ${form.dataset.max}`;
 }
 
 function typed() {
   problem.textContent = "";
   text.removeAttribute("aria-invalid");
   const max = Number(form.dataset.max);
-  const left = max - count(text.value);
-  hint.textContent = left > max * NEAR_LIMIT ? `At most ${max} characters` : left < 0 ? tooLong(-left) : `${left} left`;
+  const length = count(text.value);
+  const left = max - length;
+  hint.textContent = left > max * NEAR_LIMIT ? `At most ${max} characters` : left < 0 ? tooLong(length) : `${left} left`;
   store(text.value);
 }
 
@@ -65,10 +72,12 @@ function restore() {
   if (text.value) typed();
 }
 
-// Text as the page shows it: no more than one blank line, and links to the web.
+// Text as the server shows it (src/page/text.rs): no more than one blank line, and links to the web.
 function fill(element, message) {
-  const pieces = message.replace(/\n(?:[ \t]*\n){2,}/g, "\n\n").split(/(https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?)\]}])/i);
-  pieces.forEach((piece, index) => {
+  const isBlank = (line) => /^[ \t]*$/.test(line);
+  const lines = message.split("\n");
+  const shown = lines.filter((line, index) => index === 0 || !isBlank(line) || !isBlank(lines[index - 1])).join("\n");
+  shown.split(/(https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?)\]}])/i).forEach((piece, index) => {
     if (index % 2 === 0) return element.append(piece);
     const link = document.createElement("a");
     link.href = piece;
@@ -78,28 +87,68 @@ function fill(element, message) {
   });
 }
 
-function show(message) {
-  if (!list || document.getElementById(`m${message.id}`)) return;
-  const item = document.createElement("li");
-  item.id = `m${message.id}`;
+function timeOf(moment) {
+  const time = document.createElement("time");
+  time.textContent = moment.replace("T", " ");
+  localTime(time);
+  return time;
+}
+
+// The same elements as in templates/message.html.
+function cardOf(message) {
+  const card = document.createElement("li");
+  card.id = `m${message.id}`;
   const body = document.createElement("p");
   body.dir = "auto";
   fill(body, message.message);
-  item.append(body);
-  item.className = "new";
-  setTimeout(() => (item.className = ""), 3000);
-  if (message.created_at) {
-    const time = document.createElement("time");
-    time.textContent = message.created_at.replace("T", " ");
-    localTime(time);
-    item.append(time);
+  card.append(body);
+  if (message.created_at) card.append(timeOf(message.created_at));
+  if (message.edited_at) {
+    const edited = document.createElement("small");
+    edited.append("edited ", timeOf(message.edited_at));
+    card.append(" ", edited);
   }
-  const older = Array.from(list.children).find((other) => Number(other.id.slice(1)) < message.id);
-  list.insertBefore(item, older ?? null);
-  document.getElementById("empty").textContent = "";
+  return card;
 }
 
-// A lost answer may mean stored: the same key makes the second attempt the same submit.
+// Shows a message in its place, or its new text.
+function show(message) {
+  const card = cardOf(message);
+  const known = document.getElementById(card.id);
+  if (known) {
+    card.className = known.className;
+    if (!card.className) card.removeAttribute("class");
+    if (!card.isEqualNode(known)) known.replaceWith(card);
+    return;
+  }
+  card.className = "new";
+  setTimeout(() => card.removeAttribute("class"), 3000);
+  const older = Array.from(list.children).find((other) => Number(other.id.slice(1)) < message.id);
+  list.insertBefore(card, older ?? null);
+  tidy();
+}
+
+function remove(id) {
+  document.getElementById(`m${id}`)?.remove();
+  tidy();
+}
+
+function tidy() {
+  document.getElementById("empty").textContent = list.children.length ? "" : EMPTY;
+  if (list.children.length <= MAX_CARDS) return;
+  while (list.children.length > MAX_CARDS) list.lastElementChild.remove();
+  const nav = document.querySelector("nav");
+  let older = nav.querySelector("[rel=next]");
+  if (!older) {
+    older = document.createElement("a");
+    older.rel = "next";
+    older.textContent = "Older";
+    nav.append(older);
+  }
+  older.href = new URL(`./?before=${list.lastElementChild.id.slice(1)}`, form.action);
+}
+
+// Tries until the board answers. A lost answer may mean stored: the same key makes each attempt the same submit.
 async function send(message, key) {
   const request = {
     method: "POST",
@@ -108,8 +157,9 @@ async function send(message, key) {
   };
   for (let attempt = 1; ; attempt++) {
     const response = await fetch(new URL("messages", form.action), request).catch(() => null);
-    if (attempt === 3 || (response && response.status !== 503)) return response;
-    await new Promise((resolve) => setTimeout(resolve, 500 * attempt));
+    if (response && response.status !== 503) return response;
+    if (attempt === 2) problem.textContent = AWAY;
+    await new Promise((resolve) => setTimeout(resolve, Math.min(500 * attempt, 5000)));
   }
 }
 
@@ -118,30 +168,38 @@ function fail(words) {
   text.setAttribute("aria-invalid", "true");
 }
 
+// Counts down until the next message is allowed.
+function wait(seconds) {
+  fail(`Too many messages. Try again in ${seconds} s.`);
+  const shown = problem.textContent;
+  setTimeout(() => problem.textContent === shown && (seconds > 1 ? wait(seconds - 1) : typed()), 1000);
+}
+
 async function submit(event) {
   event.preventDefault();
   const key = form.elements.key;
   if (button.disabled) return;
-  const left = Number(form.dataset.max) - count(text.value);
-  if (left < 0) return fail(tooLong(-left));
-  if (count(text.value) === 0) return fail("Write something first.");
+  const length = count(text.value);
+  if (length > Number(form.dataset.max)) return fail(tooLong(length));
+  if (length === 0) return fail("Write something first.");
   button.disabled = text.readOnly = true;
   button.textContent = "Sending…";
   problem.textContent = "";
   try {
     const response = await send(text.value, key.value);
-    const answer = await response?.json().catch(() => null);
-    if (response?.ok && answer) {
+    const answer = await response.json().catch(() => null);
+    if (response.ok && answer) {
       text.value = "";
-      store("");
-      // On a page of older messages the new one has no place.
-      if (location.search) location.assign(new URL(`./#m${answer.id}`, form.action));
-      show(answer);
       key.value = newKey();
       typed();
+      // On a page of older messages the new one has no place.
+      if (!isNewest) return location.assign(new URL(`./#m${answer.id}`, form.action));
+      show(answer);
       hint.textContent = "Posted";
+    } else if (response.status === 429) {
+      wait(Number(response.headers.get("Retry-After")) || 1);
     } else {
-      fail(!response || response.status === 503 ? NOT_SENT : answer?.detail ?? NOT_SENT);
+      fail(answer?.detail ?? "The board could not store the message. Your text is still here.");
       if (answer?.code === "key_reused") key.value = newKey();
     }
   } finally {
@@ -154,46 +212,51 @@ async function submit(event) {
 // The newest page follows the board while it is visible. A hidden page closes its stream, because browsers allow only a
 // few connections to one host.
 let events = null;
+let poll = null;
 
 function follow() {
-  if (!list || location.search || events || document.hidden) return;
+  if (!isNewest || events || poll || document.hidden) return;
+  if (!window.EventSource) return later();
   events = new EventSource(new URL("events", form.action));
   events.addEventListener("open", refresh);
   events.addEventListener("message", (event) => show(JSON.parse(event.data)));
-  events.addEventListener("edit", (event) => change(JSON.parse(event.data)));
-  events.addEventListener("delete", (event) => document.getElementById(`m${JSON.parse(event.data).id}`)?.remove());
+  events.addEventListener("edit", (event) => show(JSON.parse(event.data)));
+  events.addEventListener("delete", (event) => remove(JSON.parse(event.data).id));
   events.addEventListener("reset", refresh);
   events.addEventListener("error", () => {
     // The browser connects again by itself, but not after a refusal.
     if (events?.readyState !== EventSource.CLOSED) return;
     events = null;
-    setTimeout(() => refresh().then(follow), 10000);
+    later();
   });
+}
+
+// Reads once after a while, and tries to follow again.
+function later() {
+  poll = setTimeout(async () => {
+    await refresh();
+    poll = null;
+    follow();
+  }, POLL);
 }
 
 function unfollow() {
   events?.close();
-  events = null;
+  clearTimeout(poll);
+  events = poll = null;
 }
 
 // Shows what was posted, edited or deleted while there was no stream.
 async function refresh() {
+  // Before the request: what arrives meanwhile may be newer than the answer.
+  const shown = Array.from(list.children, (card) => Number(card.id.slice(1)));
   const response = await fetch(new URL("messages", form.action), { headers: { Accept: "application/json" } }).catch(() => null);
-  const answer = response?.ok ? await response.json() : null;
+  const answer = response?.ok ? await response.json().catch(() => null) : null;
   if (!answer) return;
-  const known = new Map(answer.messages.map((message) => [`m${message.id}`, message]));
-  const oldest = answer.next ? Math.min(...answer.messages.map((message) => message.id)) : 0;
-  for (const item of Array.from(list.children)) {
-    if (Number(item.id.slice(1)) >= oldest && !known.has(item.id)) item.remove();
-  }
-  known.forEach((message) => (document.getElementById(`m${message.id}`) ? change(message) : show(message)));
-}
-
-function change(message) {
-  const body = document.querySelector(`#m${message.id} p`);
-  if (!body) return;
-  body.replaceChildren();
-  fill(body, message.message);
+  const ids = answer.messages.map((message) => message.id);
+  const oldest = answer.next ? Math.min(...ids) : 0;
+  shown.filter((id) => id >= oldest && !ids.includes(id)).forEach(remove);
+  answer.messages.forEach(show);
 }
 
 document.querySelectorAll("time").forEach(localTime);
