@@ -27,9 +27,9 @@ impl Problem {
             Problem::KeyReused => ("Not sent", "This form was used for another message. Send the message again."),
             Problem::BodyTooLarge => ("Not sent", "The message is far too long. Go back and shorten it."),
             Problem::InvalidParameter(_) => {
-                ("Wrong address", "A part of the address is wrong. Begin with all messages.")
+                ("Wrong address", "The address has a mistake. Start again from all messages.")
             }
-            Problem::TargetTooLong => ("Wrong address", "The address is too long. Begin with all messages."),
+            Problem::TargetTooLong => ("Wrong address", "The address is too long. Start again from all messages."),
             Problem::NotFound | Problem::MethodNotAllowed(_) => {
                 ("Page not found", "There is nothing to read at this address.")
             }
