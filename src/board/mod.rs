@@ -7,8 +7,9 @@
 //! - Serving it: `latest`, `submit` and `point` are the work of the three queues. Their batch sizes and leaders are set
 //!   in this file.
 //! - Streaming: `live` sends what changed, which `live_window` finds and `live_events` writes.
-//! - Answering it: `responses` forms JSON and pages, `problem` has the status and the words of each error, `status`
-//!   answers for the service itself, and `pending_reply` and `delayed_replies` carry a response back.
+//! - Answering it: `responses` forms JSON and pages, `problem` has the status and the detail of each error, `words` has
+//!   what a page says about it, `status` answers for the service itself, and `pending_reply` and `delayed_replies` carry a
+//!   response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
@@ -35,6 +36,7 @@ mod route;
 mod settings;
 mod status;
 pub mod submit;
+mod words;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,7 +49,7 @@ use crate::lifecycle::Lifecycle;
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::outage_log::Outages;
-use crate::page::{Depth, Pages};
+use crate::page::{Depth, Pages, ROBOTS};
 use crate::store::{Client, Database};
 use admin_token::AdminToken;
 use body::Submitted;
@@ -122,7 +124,7 @@ impl Board {
         lifecycle: Arc<Lifecycle>,
         outages: &Arc<Outages>,
     ) -> Board {
-        let pages = Arc::new(Pages::new(&settings.title, &settings.host, settings.max_chars));
+        let pages = Arc::new(Pages::new(settings.page()));
         let limits = |leaders, batch_jobs| batch_queue::Limits {
             queue_jobs: settings.queue_requests,
             queue_bytes: settings.queue_bytes,
@@ -160,7 +162,8 @@ impl Board {
     }
 
     fn plan(&self, route: Route, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
-        if let Some(known) = route.parameters() {
+        let is_page = context.page.is_some() && matches!(route, Route::Show(_));
+        if let Some(known) = route.parameters().filter(|_| !is_page) {
             input::parameters(request.head.query(), known)?;
         }
         match route {
@@ -170,6 +173,7 @@ impl Board {
             Route::Metrics => Ok(Plan::Answer(status::metrics(self.lifecycle.readiness()))),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
             Route::Icon => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
+            Route::Robots => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, responses::PLAIN, ROBOTS))),
             Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),
             Route::Page => self.page(request),
             Route::List => self.list(request),
@@ -194,8 +198,9 @@ impl Board {
 
     fn page(&self, request: &Request) -> Result<Plan, Problem> {
         let plan = match input::page_start(request.head.query())? {
-            Start::Before(id) => Plan::Point(PointOp::Page(id)),
-            Start::Newest | Start::After(_) => Plan::Latest(ReadJob::Page),
+            Start::Newest => Plan::Latest(ReadJob::Page),
+            Start::Before(id) => Plan::Point(PointOp::PageBefore(id)),
+            Start::After(id) => Plan::Point(PointOp::PageAfter(id)),
         };
         self.with_database(plan)
     }
