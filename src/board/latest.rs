@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::input::DEFAULT_LIMIT;
 use super::pending_reply::PendingReply;
 use super::problem::Problem;
+use super::representation::Representation;
 use super::responses;
 use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
 use crate::http::{Body, Response};
@@ -45,7 +46,7 @@ struct Batch<'a> {
     messages: &'a [Message],
     page: Option<Response>,
     /// By the number of messages.
-    lists: HashMap<usize, Response>,
+    lists: HashMap<usize, Representation>,
 }
 
 impl LatestReads {
@@ -86,7 +87,8 @@ impl BatchProcessor for LatestReads {
         self.outages.reads.succeed();
         let mut batch = Batch { messages: &messages, page: None, lists: HashMap::new() };
         for (pending, read) in jobs {
-            pending.answer(batch.reply(&self.pages, read));
+            let reply = batch.reply(&self.pages, read, &pending);
+            pending.answer(reply);
         }
     }
 
@@ -108,14 +110,16 @@ impl ReadJob {
 }
 
 impl Batch<'_> {
-    fn reply(&mut self, pages: &Pages, read: ReadJob) -> Response {
+    fn reply(&mut self, pages: &Pages, read: ReadJob, pending: &PendingReply) -> Response {
         let messages = self.messages;
         match read {
             ReadJob::Page => {
                 let page = self.page.get_or_insert_with(|| page(pages, messages, true));
                 page.clone().with_insert(idempotency_key::generate_text())
             }
-            ReadJob::List(limit) => self.lists.entry(limit).or_insert_with(|| descending(messages, limit)).clone(),
+            ReadJob::List(limit) => {
+                pending.unless_held(self.lists.entry(limit).or_insert_with(|| descending(messages, limit)))
+            }
         }
     }
 }
@@ -131,16 +135,16 @@ pub(super) fn page(pages: &Pages, messages: &[Message], newest: bool) -> Respons
 }
 
 /// A list, newest first, of messages that are one more than `limit` when there are more.
-pub(super) fn descending(messages: &[Message], limit: usize) -> Response {
+pub(super) fn descending(messages: &[Message], limit: usize) -> Representation {
     continued(messages, limit, "before")
 }
 
 /// A list, oldest first, of messages that are one more than `limit` when there are more.
-pub(super) fn ascending(messages: &[Message], limit: usize) -> Response {
+pub(super) fn ascending(messages: &[Message], limit: usize) -> Representation {
     continued(messages, limit, "after")
 }
 
-fn continued(messages: &[Message], limit: usize, direction: &str) -> Response {
+fn continued(messages: &[Message], limit: usize, direction: &str) -> Representation {
     let shown = &messages[..messages.len().min(limit)];
     let last = shown.last().filter(|_| messages.len() > limit);
     responses::list(shown, last.map(|last| format!("./messages?{direction}={}&limit={limit}", last.id)))

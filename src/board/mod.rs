@@ -7,8 +7,9 @@
 //! - Serving it: `latest`, `submit` and `point` are the work of the three queues. Their batch sizes and leaders are set
 //!   in this file.
 //! - Streaming: `live` sends what changed, which `live_window` finds and `live_events` writes.
-//! - Answering it: `responses` forms JSON and pages, `problem` has the status and the words of each error, `status`
-//!   answers for the service itself, and `pending_reply` and `delayed_replies` carry a response back.
+//! - Answering it: `responses` forms JSON and pages, `representation` has their entity tags, `problem` has the status and
+//!   the words of each error, `status` answers for the service itself, and `pending_reply` and `delayed_replies` carry a
+//!   response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
@@ -30,6 +31,7 @@ pub mod problem;
 mod queue;
 mod rate_limit;
 mod recent;
+mod representation;
 mod responses;
 mod route;
 mod settings;
@@ -63,6 +65,7 @@ use point::{PointOp, PointOps};
 use problem::Problem;
 use queue::{Clients, Queue};
 use rate_limit::RateLimiter;
+use representation::HeldTags;
 use route::Route;
 pub use settings::Settings;
 use submit::{Endpoint, InsertBatches, InsertJob};
@@ -307,9 +310,11 @@ impl Handler for Board {
         let route = Route::find(&request.head.method, request.head.path());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
         responder.set_route(template);
+        let has_tag = route.as_ref().is_ok_and(Route::has_entity_tag);
+        let held = if has_tag { HeldTags::of(&request.head) } else { HeldTags::NONE };
         let plan = route.and_then(|route| self.plan(route, &request, context));
         drop(request);
-        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.page);
+        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.page, held);
         let full = match plan {
             Ok(Plan::Answer(reply)) => return responder.answer(reply),
             Ok(Plan::Stream(last)) => return self.live.open(responder, last),

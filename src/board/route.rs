@@ -51,9 +51,9 @@ pub(super) const UNKNOWN: &str = "-";
 const SERIES: &[(&str, &str, &[&str])] = &[
     ("/", "GET", &["200", "500", "503"]),
     ("/submit", "POST", &["200", "303", "500", "503"]),
-    ("/messages", "GET", &["200", "500", "503"]),
+    ("/messages", "GET", &["200", "304", "500", "503"]),
     ("/messages", "POST", &["201", "500", "503"]),
-    ("/messages/{id}", "GET", &["200", "500", "503"]),
+    ("/messages/{id}", "GET", &["200", "304", "500", "503"]),
     ("/messages/{id}", "PUT", &["200", "500", "503"]),
     ("/messages/{id}", "DELETE", &["204", "500", "503"]),
     ("/events", "GET", &["200", "503"]),
@@ -165,6 +165,28 @@ impl Route {
             | Route::Asset(_)
             | Route::Icon
             | Route::Options(_) => None,
+        }
+    }
+}
+
+impl Route {
+    /// Whether its responses have entity tags, so that `If-None-Match` counts.
+    pub(super) fn has_entity_tag(&self) -> bool {
+        match self {
+            Route::List | Route::Show(_) => true,
+            Route::Page
+            | Route::Submit
+            | Route::Create
+            | Route::Replace(_)
+            | Route::Remove(_)
+            | Route::Events
+            | Route::Live
+            | Route::Ready
+            | Route::Version
+            | Route::Metrics
+            | Route::Asset(_)
+            | Route::Icon
+            | Route::Options(_) => false,
         }
     }
 }

@@ -12,6 +12,7 @@ mod access_log;
 mod board;
 mod broken_databases;
 mod chaos;
+mod conditional;
 mod connections;
 mod encryption;
 mod faults;
