@@ -16,7 +16,7 @@ use crate::http::{Body, Response};
 use crate::idempotency_key;
 use crate::message::Message;
 use crate::outage_log::Outages;
-use crate::page::Pages;
+use crate::page::{Feed, Pages};
 use crate::store::{Client, Error};
 
 /// Executes the batches.
@@ -26,12 +26,13 @@ pub(super) struct LatestReads {
 }
 
 /// A read of the newest messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadJob {
     /// The first page.
     Page,
     /// A list of this many messages.
     List(usize),
+    /// The feed, which this renders.
+    Feed(Arc<Feed>),
 }
 
 /// A batch that was read and is not replied to yet.
@@ -47,6 +48,7 @@ struct Batch<'a> {
     page: Option<Response>,
     /// By the number of messages.
     lists: HashMap<usize, Representation>,
+    feed: Option<Representation>,
 }
 
 impl LatestReads {
@@ -85,7 +87,7 @@ impl BatchProcessor for LatestReads {
             }
         };
         self.outages.reads.succeed();
-        let mut batch = Batch { messages: &messages, page: None, lists: HashMap::new() };
+        let mut batch = Batch { messages: &messages, page: None, lists: HashMap::new(), feed: None };
         for (pending, read) in jobs {
             let reply = batch.reply(&self.pages, read, &pending);
             pending.answer(reply);
@@ -100,11 +102,12 @@ impl BatchProcessor for LatestReads {
 }
 
 impl ReadJob {
-    /// Rows that it needs: one more than are shown, which shows whether there are more.
-    fn rows(self) -> usize {
+    /// Rows that it needs. Of a page and a list one more than are shown, which shows whether there are more.
+    fn rows(&self) -> usize {
         match self {
             ReadJob::Page => DEFAULT_LIMIT + 1,
             ReadJob::List(limit) => limit + 1,
+            ReadJob::Feed(_) => DEFAULT_LIMIT,
         }
     }
 }
@@ -119,6 +122,10 @@ impl Batch<'_> {
             }
             ReadJob::List(limit) => {
                 pending.unless_held(self.lists.entry(limit).or_insert_with(|| descending(messages, limit)))
+            }
+            ReadJob::Feed(feed) => {
+                let shown = &messages[..messages.len().min(DEFAULT_LIMIT)];
+                pending.unless_held(self.feed.get_or_insert_with(|| responses::feed(feed.render(shown))))
             }
         }
     }

@@ -47,7 +47,7 @@ use crate::lifecycle::Lifecycle;
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::outage_log::Outages;
-use crate::page::{Depth, Pages};
+use crate::page::{Depth, Feed, Pages};
 use crate::store::Database;
 use admin_token::AdminToken;
 use body::Submitted;
@@ -72,6 +72,8 @@ use submit::{Endpoint, InsertJob};
 /// The board.
 pub struct Board {
     pages: Arc<Pages>,
+    /// None without an address for its links.
+    feed: Option<Arc<Feed>>,
     lifecycle: Arc<Lifecycle>,
     max_chars: usize,
     admin_token: Option<AdminToken>,
@@ -108,6 +110,7 @@ impl Board {
         outages: &Arc<Outages>,
     ) -> Board {
         let pages = Arc::new(Pages::new(&settings.title, &settings.host, settings.max_chars));
+        let feed = settings.public_urls.first().map(|url| Arc::new(Feed::new(&settings.title, url.as_str())));
         METRICS.rate_limit.set(settings.rate_limit.map_or(0, |limit| limit.get().into()));
         METRICS.message_limit.set(settings.max_chars.try_into().unwrap_or(i64::MAX));
         route::create_series(&METRICS.requests);
@@ -121,6 +124,7 @@ impl Board {
             cross_site: CrossSiteRule::new(&settings.public_urls),
             rate: settings.rate_limit.map(RateLimiter::new),
             queues,
+            feed,
             live: LiveFeed::new(settings.max_streams),
             pages,
         }
@@ -146,6 +150,10 @@ impl Board {
             Route::Page => self.page(request),
             Route::List => self.list(request),
             Route::Show(id) => self.queue(Job::Point(PointOp::Show(id))),
+            Route::Feed => {
+                let feed = self.feed.as_ref().ok_or(Problem::NoFeed)?;
+                self.queue(Job::Latest(ReadJob::Feed(Arc::clone(feed))))
+            }
             Route::Events => {
                 self.check_serving()?;
                 self.live.admit().map(|()| Plan::Stream(input::last_event_id(&request.head)))

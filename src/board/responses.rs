@@ -72,6 +72,11 @@ pub(super) fn list(messages: &[Message], next: Option<String>) -> Representation
     )
 }
 
+/// The feed.
+pub(super) fn feed(xml: String) -> Representation {
+    Representation::new(&[("Content-Type", "application/atom+xml; charset=utf-8")], xml.into_bytes())
+}
+
 /// A page.
 pub(super) fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Response {
     let page = [

@@ -26,6 +26,8 @@ pub(super) enum Route {
     Replace(u64),
     /// `DELETE /messages/ID`.
     Remove(u64),
+    /// The Atom feed: `GET /feed.atom`.
+    Feed,
     /// The live feed: `GET /events`.
     Events,
     /// Is the process alive?
@@ -56,6 +58,7 @@ const SERIES: &[(&str, &str, &[&str])] = &[
     ("/messages/{id}", "GET", &["200", "304", "500", "503"]),
     ("/messages/{id}", "PUT", &["200", "500", "503"]),
     ("/messages/{id}", "DELETE", &["204", "500", "503"]),
+    ("/feed.atom", "GET", &["200", "304", "500", "503"]),
     ("/events", "GET", &["200", "503"]),
     ("/livez", "GET", &["200"]),
     ("/readyz", "GET", &["200", "503"]),
@@ -86,6 +89,7 @@ impl Route {
             ("/messages", Get | Head) => (LIST, Some(Route::List)),
             ("/messages", Post) => (LIST, Some(Route::Create)),
             ("/messages", _) => (LIST, None),
+            ("/feed.atom", Get | Head) => (READ, Some(Route::Feed)),
             ("/events", Get | Head) => (READ, Some(Route::Events)),
             ("/livez" | "/health" | "/healthz", Get | Head) => (READ, Some(Route::Live)),
             ("/readyz" | "/ready", Get | Head) => (READ, Some(Route::Ready)),
@@ -93,8 +97,8 @@ impl Route {
             ("/metrics", Get | Head) => (READ, Some(Route::Metrics)),
             ("/favicon.ico", Get | Head) => (READ, Some(Route::Icon)),
             (
-                "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version" | "/metrics"
-                | "/favicon.ico",
+                "/feed.atom" | "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version"
+                | "/metrics" | "/favicon.ico",
                 _,
             ) => (READ, None),
             ("*", Options) => (ANY, None),
@@ -133,6 +137,7 @@ impl Route {
             Route::Submit => "/submit",
             Route::List | Route::Create => "/messages",
             Route::Show(_) | Route::Replace(_) | Route::Remove(_) => "/messages/{id}",
+            Route::Feed => "/feed.atom",
             Route::Events => "/events",
             Route::Live => "/livez",
             Route::Ready => "/readyz",
@@ -146,8 +151,8 @@ impl Route {
 }
 
 impl Route {
-    /// The query parameters that the route knows; others are an error. `None` for pages, probes and files, which ignore
-    /// them: links that are shared gain some, and probes are called in odd ways.
+    /// The query parameters that the route knows; others are an error. `None` for pages, the feed, probes and files, which
+    /// ignore them: links that are shared gain some, and probes are called in odd ways.
     pub(super) fn parameters(&self) -> Option<&'static [&'static str]> {
         match self {
             Route::List => Some(WINDOW_PARAMETERS),
@@ -159,6 +164,7 @@ impl Route {
             | Route::Replace(_)
             | Route::Remove(_) => Some(&[]),
             Route::Page
+            | Route::Feed
             | Route::Live
             | Route::Ready
             | Route::Metrics
@@ -173,7 +179,7 @@ impl Route {
     /// Whether its responses have entity tags, so that `If-None-Match` counts.
     pub(super) fn has_entity_tag(&self) -> bool {
         match self {
-            Route::List | Route::Show(_) => true,
+            Route::List | Route::Show(_) | Route::Feed => true,
             Route::Page
             | Route::Submit
             | Route::Create
@@ -223,6 +229,7 @@ mod tests {
             "/",
             "/messages",
             "/messages/7",
+            "/feed.atom",
             "/events",
             "/livez",
             "/readyz",
@@ -277,6 +284,7 @@ mod tests {
             ("GET", "/messages/1"),
             ("PUT", "/messages/1"),
             ("DELETE", "/messages/1"),
+            ("GET", "/feed.atom"),
             ("GET", "/events"),
             ("GET", "/livez"),
             ("GET", "/readyz"),

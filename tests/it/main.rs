@@ -16,6 +16,7 @@ mod conditional;
 mod connections;
 mod encryption;
 mod faults;
+mod feed;
 mod galera;
 mod hostile;
 mod live;
