@@ -19,6 +19,8 @@ use crate::store::{Client, Error};
 pub(super) struct PointOps {
     pages: Arc<Pages>,
     outages: Arc<Outages>,
+    /// The methods of a message.
+    allow: &'static str,
 }
 
 /// An operation.
@@ -49,9 +51,9 @@ impl PointOp {
 }
 
 impl PointOps {
-    /// Renders with `pages`, and logs failures in `outages`.
-    pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> PointOps {
-        PointOps { pages, outages }
+    /// Renders with `pages`, and logs failures in `outages`. A message takes the methods in `allow`.
+    pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>, allow: &'static str) -> PointOps {
+        PointOps { pages, outages, allow }
     }
 
     fn response(&self, client: &mut Client, op: &PointOp, pending: &PendingReply) -> Result<Response, Error> {
@@ -59,7 +61,7 @@ impl PointOps {
         let list = |list| pending.unless_held(&list);
         Ok(match op {
             PointOp::Show(id) => match client.by_id(*id)? {
-                Some(message) => pending.unless_held(&responses::message(&message)),
+                Some(message) => pending.unless_held(&responses::message(&message, self.allow)),
                 None => not_found(*id),
             },
             PointOp::Page(id) => {

@@ -263,6 +263,23 @@ fn wrong_tokens_are_slowed_down_for_their_client_alone_and_logged() {
 }
 
 #[test]
+fn allow_names_what_is_possible() {
+    let (open, moderated) = (Board::start(), Board::with(&[("ADMIN_TOKEN", "s3cret-of-an-admin")]));
+    let [list, item] = ["GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, DELETE, OPTIONS"];
+    for (board, allowed_item) in [(&open, "GET, HEAD, OPTIONS"), (&moderated, item)] {
+        let path = format!("/messages/{}", board.submit("x").id());
+        for (path, allow) in
+            [("/messages", list), ("/messages?before=9", list), ("/messages?after=0", list), (&path, allowed_item)]
+        {
+            for (method, status) in [("GET", 200), ("HEAD", 200), ("OPTIONS", 204), ("PATCH", 405)] {
+                let answer = board.service.ask(method, path, &[], b"");
+                assert_eq!((answer.status, answer.header("Allow")), (status, Some(allow)), "{method} {path}");
+            }
+        }
+    }
+}
+
+#[test]
 fn without_a_token_set_up_editing_is_off() {
     let board = Board::start();
     let id = board.submit("stays").id();
@@ -429,8 +446,6 @@ fn errors_are_json_for_programs_and_a_page_for_people() {
         assert_eq!((page.status, page.header("Vary")), (status, Some("Accept")), "{method} {path}");
         assert!(page.text().starts_with("<!doctype html>"), "{method} {path}");
     }
-    let answer = board.service.ask("PATCH", "/messages/1", &[], b"");
-    assert_eq!(answer.header("Allow"), Some("GET, HEAD, PUT, DELETE, OPTIONS"));
     for (body, code, status) in [
         (&b"{"[..], "invalid_json", 400),
         (b"{}", "missing_field", 400),
