@@ -8,7 +8,7 @@
 //!   in this file.
 //! - Streaming: `live` sends what changed, which `live_window` finds and `live_events` writes.
 //! - Answering it: `responses` forms JSON and pages, `problem` has the status and the words of each error, `status`
-//!   answers for the service itself, and `pending_reply` and `delayed_replies` carry a response back.
+//!   and `openapi` answer for the service itself, and `pending_reply` and `delayed_replies` carry a response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
@@ -23,6 +23,7 @@ mod live;
 mod live_events;
 mod live_window;
 mod multipart;
+mod openapi;
 mod parameters;
 mod pending_reply;
 mod point;
@@ -58,6 +59,7 @@ use input::Start;
 use latest::{LatestReads, ReadJob};
 use live::LastEventId;
 pub use live::LiveFeed;
+use openapi::Description;
 use pending_reply::PendingReply;
 use point::{PointOp, PointOps};
 use problem::Problem;
@@ -88,6 +90,7 @@ pub struct Board {
     inserts: Queue<InsertBatches>,
     points: Queue<PointOps>,
     live: Arc<LiveFeed>,
+    description: Description,
 }
 
 /// What is known about a request before its route.
@@ -150,6 +153,7 @@ impl Board {
             inserts: Queue::new(inserts, source(), limits(INSERT_LEADERS, BATCH_JOBS), METRICS.batch_queue("insert")),
             points: Queue::new(points, source(), limits(POINT_LEADERS, 1), METRICS.batch_queue("point")),
             live: LiveFeed::new(settings.max_streams),
+            description: Description::new(settings.max_chars),
             pages,
         }
     }
@@ -168,6 +172,7 @@ impl Board {
             Route::Ready => Ok(Plan::Answer(status::readiness(self.lifecycle.readiness()))),
             Route::Version => Ok(Plan::Answer(status::version())),
             Route::Metrics => Ok(Plan::Answer(status::metrics(self.lifecycle.readiness()))),
+            Route::OpenApi => Ok(Plan::Answer(self.description.response())),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
             Route::Icon => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
             Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),

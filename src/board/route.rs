@@ -36,6 +36,8 @@ pub(super) enum Route {
     Version,
     /// Numbers for Prometheus.
     Metrics,
+    /// The description of the API: `GET /openapi.json`.
+    OpenApi,
     /// Style, script or icon by name.
     Asset(String),
     /// The icon by its old name.
@@ -61,6 +63,7 @@ const SERIES: &[(&str, &str, &[&str])] = &[
     ("/readyz", "GET", &["200", "503"]),
     ("/version", "GET", &["200"]),
     ("/metrics", "GET", &["200"]),
+    ("/openapi.json", "GET", &["200"]),
     ("/assets/{name}", "GET", &["200"]),
     ("/favicon.ico", "GET", &["200"]),
     ("OPTIONS", "OPTIONS", &["204"]),
@@ -91,10 +94,11 @@ impl Route {
             ("/readyz" | "/ready", Get | Head) => (READ, Some(Route::Ready)),
             ("/version", Get | Head) => (READ, Some(Route::Version)),
             ("/metrics", Get | Head) => (READ, Some(Route::Metrics)),
+            ("/openapi.json", Get | Head) => (READ, Some(Route::OpenApi)),
             ("/favicon.ico", Get | Head) => (READ, Some(Route::Icon)),
             (
                 "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version" | "/metrics"
-                | "/favicon.ico",
+                | "/openapi.json" | "/favicon.ico",
                 _,
             ) => (READ, None),
             ("*", Options) => (ANY, None),
@@ -138,6 +142,7 @@ impl Route {
             Route::Ready => "/readyz",
             Route::Version => "/version",
             Route::Metrics => "/metrics",
+            Route::OpenApi => "/openapi.json",
             Route::Asset(_) => "/assets/{name}",
             Route::Icon => "/favicon.ico",
             Route::Options(_) => "OPTIONS",
@@ -154,6 +159,7 @@ impl Route {
             Route::Show(_)
             | Route::Events
             | Route::Version
+            | Route::OpenApi
             | Route::Submit
             | Route::Create
             | Route::Replace(_)
@@ -206,6 +212,7 @@ mod tests {
             "/readyz",
             "/version",
             "/metrics",
+            "/openapi.json",
             "/favicon.ico",
             "/assets/x.css",
         ] {
@@ -260,6 +267,7 @@ mod tests {
             ("GET", "/readyz"),
             ("GET", "/version"),
             ("GET", "/metrics"),
+            ("GET", "/openapi.json"),
             ("GET", "/assets/x"),
             ("GET", "/favicon.ico"),
             ("OPTIONS", "/"),
