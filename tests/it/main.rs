@@ -22,6 +22,7 @@ mod load;
 mod lost_replies;
 mod metrics;
 mod once;
+mod openapi;
 mod outage;
 mod process;
 mod properties;
