@@ -13,6 +13,7 @@ mod board;
 mod broken_databases;
 mod chaos;
 mod connections;
+mod documented_clients;
 mod encryption;
 mod faults;
 mod galera;
