@@ -1,4 +1,4 @@
-//! The pages: templates that are compiled in, and the only place where text becomes HTML.
+//! The pages and the feed: templates that are compiled in, and the only place where text becomes HTML or XML.
 //!
 //! A placeholder is `{{name}}`. All links are relative, so that a proxy may put the board below any path.
 
@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 use self::text::push_escaped;
 use crate::message::{Message, Timestamp};
 
+pub use self::feed::Feed;
+
+mod feed;
 mod text;
 
 const STYLE: &str = include_str!("../templates/style.css");

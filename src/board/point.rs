@@ -56,16 +56,22 @@ impl PointOps {
 
     fn response(&self, client: &mut Client, op: &PointOp, pending: &PendingReply) -> Result<Response, Error> {
         let not_found = |id: u64| pending.problem(&Problem::NoMessage(id));
-        let shown = |message| responses::json(200, &[], &MessageJson::from(&message));
+        let list = |list| pending.unless_held(&list);
         Ok(match op {
-            PointOp::Show(id) => client.by_id(*id)?.map_or_else(|| not_found(*id), shown),
+            PointOp::Show(id) => match client.by_id(*id)? {
+                Some(message) => pending.unless_held(&responses::message(&message)),
+                None => not_found(*id),
+            },
             PointOp::Page(id) => {
                 let messages = client.before(*id, super::input::DEFAULT_LIMIT + 1)?;
                 latest::page(&self.pages, &messages, false).with_insert(idempotency_key::generate_text())
             }
-            PointOp::Before(id, limit) => latest::descending(&client.before(*id, limit + 1)?, *limit),
-            PointOp::After(id, limit) => latest::ascending(&client.after(*id, limit + 1)?, *limit),
-            PointOp::Replace(id, text) => client.replace(*id, text)?.map_or_else(|| not_found(*id), shown),
+            PointOp::Before(id, limit) => list(latest::descending(&client.before(*id, limit + 1)?, *limit)),
+            PointOp::After(id, limit) => list(latest::ascending(&client.after(*id, limit + 1)?, *limit)),
+            PointOp::Replace(id, text) => match client.replace(*id, text)? {
+                Some(message) => responses::json(200, &[], &MessageJson::from(&message)),
+                None => not_found(*id),
+            },
             PointOp::Remove(id) if client.remove(*id)? => Response::new(204, &[], Body::Empty),
             PointOp::Remove(id) => not_found(*id),
         })

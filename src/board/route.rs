@@ -26,6 +26,8 @@ pub(super) enum Route {
     Replace(u64),
     /// `DELETE /messages/ID`.
     Remove(u64),
+    /// The Atom feed: `GET /feed.atom`.
+    Feed,
     /// The live feed: `GET /events`.
     Events,
     /// Is the process alive?
@@ -53,11 +55,12 @@ pub(super) const UNKNOWN: &str = "-";
 const SERIES: &[(&str, &str, &[&str])] = &[
     ("/", "GET", &["200", "500", "503"]),
     ("/submit", "POST", &["200", "303", "500", "503"]),
-    ("/messages", "GET", &["200", "500", "503"]),
+    ("/messages", "GET", &["200", "304", "500", "503"]),
     ("/messages", "POST", &["201", "500", "503"]),
-    ("/messages/{id}", "GET", &["200", "500", "503"]),
+    ("/messages/{id}", "GET", &["200", "304", "500", "503"]),
     ("/messages/{id}", "PUT", &["200", "500", "503"]),
     ("/messages/{id}", "DELETE", &["204", "500", "503"]),
+    ("/feed.atom", "GET", &["200", "304", "500", "503"]),
     ("/events", "GET", &["200", "503"]),
     ("/livez", "GET", &["200"]),
     ("/readyz", "GET", &["200", "503"]),
@@ -89,6 +92,7 @@ impl Route {
             ("/messages", Get | Head) => (LIST, Some(Route::List)),
             ("/messages", Post) => (LIST, Some(Route::Create)),
             ("/messages", _) => (LIST, None),
+            ("/feed.atom", Get | Head) => (READ, Some(Route::Feed)),
             ("/events", Get | Head) => (READ, Some(Route::Events)),
             ("/livez" | "/health" | "/healthz", Get | Head) => (READ, Some(Route::Live)),
             ("/readyz" | "/ready", Get | Head) => (READ, Some(Route::Ready)),
@@ -97,8 +101,8 @@ impl Route {
             ("/openapi.json", Get | Head) => (READ, Some(Route::OpenApi)),
             ("/favicon.ico", Get | Head) => (READ, Some(Route::Icon)),
             (
-                "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version" | "/metrics"
-                | "/openapi.json" | "/favicon.ico",
+                "/feed.atom" | "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version"
+                | "/metrics" | "/openapi.json" | "/favicon.ico",
                 _,
             ) => (READ, None),
             ("*", Options) => (ANY, None),
@@ -137,6 +141,7 @@ impl Route {
             Route::Submit => "/submit",
             Route::List | Route::Create => "/messages",
             Route::Show(_) | Route::Replace(_) | Route::Remove(_) => "/messages/{id}",
+            Route::Feed => "/feed.atom",
             Route::Events => "/events",
             Route::Live => "/livez",
             Route::Ready => "/readyz",
@@ -151,8 +156,8 @@ impl Route {
 }
 
 impl Route {
-    /// The query parameters that the route knows; others are an error. `None` for pages, probes and files, which ignore
-    /// them: links that are shared gain some, and probes are called in odd ways.
+    /// The query parameters that the route knows; others are an error. `None` for pages, the feed, probes and files, which
+    /// ignore them: links that are shared gain some, and probes are called in odd ways.
     pub(super) fn parameters(&self) -> Option<&'static [&'static str]> {
         match self {
             Route::List => Some(WINDOW_PARAMETERS),
@@ -165,12 +170,35 @@ impl Route {
             | Route::Replace(_)
             | Route::Remove(_) => Some(&[]),
             Route::Page
+            | Route::Feed
             | Route::Live
             | Route::Ready
             | Route::Metrics
             | Route::Asset(_)
             | Route::Icon
             | Route::Options(_) => None,
+        }
+    }
+}
+
+impl Route {
+    /// Whether its responses have entity tags, so that `If-None-Match` counts.
+    pub(super) fn has_entity_tag(&self) -> bool {
+        match self {
+            Route::List | Route::Show(_) | Route::Feed => true,
+            Route::Page
+            | Route::Submit
+            | Route::Create
+            | Route::Replace(_)
+            | Route::Remove(_)
+            | Route::Events
+            | Route::Live
+            | Route::Ready
+            | Route::Version
+            | Route::Metrics
+            | Route::Asset(_)
+            | Route::Icon
+            | Route::Options(_) => false,
         }
     }
 }
@@ -207,6 +235,7 @@ mod tests {
             "/",
             "/messages",
             "/messages/7",
+            "/feed.atom",
             "/events",
             "/livez",
             "/readyz",
@@ -262,6 +291,7 @@ mod tests {
             ("GET", "/messages/1"),
             ("PUT", "/messages/1"),
             ("DELETE", "/messages/1"),
+            ("GET", "/feed.atom"),
             ("GET", "/events"),
             ("GET", "/livez"),
             ("GET", "/readyz"),
