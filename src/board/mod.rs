@@ -48,7 +48,7 @@ use crate::lifecycle::Lifecycle;
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::outage_log::Outages;
-use crate::page::{Depth, Feed, Pages};
+use crate::page::{Depth, Feed, Pages, ROBOTS};
 use crate::store::Database;
 use admin_token::AdminToken;
 use body::Submitted;
@@ -112,7 +112,7 @@ impl Board {
         lifecycle: Arc<Lifecycle>,
         outages: &Arc<Outages>,
     ) -> Board {
-        let pages = Arc::new(Pages::new(&settings.title, &settings.host, settings.max_chars));
+        let pages = Arc::new(Pages::new(settings.page()));
         let feed = settings.public_urls.first().map(|url| Arc::new(Feed::new(&settings.title, url.as_str())));
         METRICS.rate_limit.set(settings.rate_limit.map_or(0, |limit| limit.get().into()));
         METRICS.message_limit.set(settings.max_chars.try_into().unwrap_or(i64::MAX));
@@ -140,7 +140,8 @@ impl Board {
     }
 
     fn plan(&self, route: Route, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
-        if let Some(known) = route.parameters() {
+        let is_page = context.page.is_some() && matches!(route, Route::Show(_));
+        if let Some(known) = route.parameters().filter(|_| !is_page) {
             input::parameters(request.head.query(), known)?;
         }
         match route {
@@ -151,6 +152,7 @@ impl Board {
             Route::OpenApi => Ok(Plan::Answer(self.description.response())),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
             Route::Icon => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
+            Route::Robots => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, responses::PLAIN, ROBOTS))),
             Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),
             Route::Page => self.page(request),
             Route::List => self.list(request),
@@ -179,8 +181,9 @@ impl Board {
 
     fn page(&self, request: &Request) -> Result<Plan, Problem> {
         let job = match input::page_start(request.head.query())? {
-            Start::Before(id) => Job::Point(PointOp::Page(id)),
-            Start::Newest | Start::After(_) => Job::Latest(ReadJob::Page),
+            Start::Newest => Job::Latest(ReadJob::Page),
+            Start::Before(id) => Job::Point(PointOp::PageBefore(id)),
+            Start::After(id) => Job::Point(PointOp::PageAfter(id)),
         };
         self.queue(job)
     }

@@ -44,6 +44,8 @@ pub(super) enum Route {
     Asset(String),
     /// The icon by its old name.
     Icon,
+    /// The rules for crawlers.
+    Robots,
     /// The methods of a path.
     Options(&'static str),
 }
@@ -69,6 +71,7 @@ const SERIES: &[(&str, &str, &[&str])] = &[
     ("/openapi.json", "GET", &["200"]),
     ("/assets/{name}", "GET", &["200"]),
     ("/favicon.ico", "GET", &["200"]),
+    ("/robots.txt", "GET", &["200"]),
     ("OPTIONS", "OPTIONS", &["204"]),
     (UNKNOWN, "GET", &["404"]),
 ];
@@ -100,9 +103,10 @@ impl Route {
             ("/metrics", Get | Head) => (READ, Some(Route::Metrics)),
             ("/openapi.json", Get | Head) => (READ, Some(Route::OpenApi)),
             ("/favicon.ico", Get | Head) => (READ, Some(Route::Icon)),
+            ("/robots.txt", Get | Head) => (READ, Some(Route::Robots)),
             (
                 "/feed.atom" | "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version"
-                | "/metrics" | "/openapi.json" | "/favicon.ico",
+                | "/metrics" | "/openapi.json" | "/favicon.ico" | "/robots.txt",
                 _,
             ) => (READ, None),
             ("*", Options) => (ANY, None),
@@ -150,6 +154,7 @@ impl Route {
             Route::OpenApi => "/openapi.json",
             Route::Asset(_) => "/assets/{name}",
             Route::Icon => "/favicon.ico",
+            Route::Robots => "/robots.txt",
             Route::Options(_) => "OPTIONS",
         }
     }
@@ -176,6 +181,7 @@ impl Route {
             | Route::Metrics
             | Route::Asset(_)
             | Route::Icon
+            | Route::Robots
             | Route::Options(_) => None,
         }
     }
@@ -196,8 +202,10 @@ impl Route {
             | Route::Ready
             | Route::Version
             | Route::Metrics
+            | Route::OpenApi
             | Route::Asset(_)
             | Route::Icon
+            | Route::Robots
             | Route::Options(_) => false,
         }
     }
@@ -243,6 +251,7 @@ mod tests {
             "/metrics",
             "/openapi.json",
             "/favicon.ico",
+            "/robots.txt",
             "/assets/x.css",
         ] {
             assert_eq!(find("GET", path), find("HEAD", path));
@@ -300,6 +309,7 @@ mod tests {
             ("GET", "/openapi.json"),
             ("GET", "/assets/x"),
             ("GET", "/favicon.ico"),
+            ("GET", "/robots.txt"),
             ("OPTIONS", "/"),
         ] {
             let route = find(method, path).unwrap();

@@ -81,7 +81,8 @@ fn forward_responses(links: &Mutex<Links>, mut from: TcpStream, mut to: TcpStrea
 
 /// The only code block of `docs/api.md` in this language.
 fn code(language: &str) -> &'static str {
-    let mut blocks = DOCUMENT.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap());
+    let fence = format!("```{language}\n");
+    let mut blocks = DOCUMENT.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap());
     let block = blocks.next().unwrap_or_else(|| panic!("no {language} in docs/api.md"));
     assert_eq!(blocks.next(), None);
     block

@@ -42,7 +42,7 @@ fn every_curl_example_prints_what_its_document_prints() {
     for path in ["README.md", "docs/api.md"] {
         let examples = examples(&Document::read(path));
         assert!(!examples.is_empty(), "no examples in {path}");
-        let board = Board::with(&[("ADMIN_TOKEN", TOKEN)]);
+        let board = Board::with(&[("ADMIN_TOKEN", TOKEN), ("PUBLIC_URL", "http://localhost:5000/")]);
         for example in examples {
             let command = example.command.replace("localhost:5000", &board.service.address.to_string());
             let output = Command::new("bash")
