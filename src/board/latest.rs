@@ -11,6 +11,7 @@ use super::pending_reply::PendingReply;
 use super::problem::Problem;
 use super::representation::Representation;
 use super::responses;
+use super::route;
 use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
 use crate::http::{Body, Response};
 use crate::idempotency_key;
@@ -158,5 +159,6 @@ pub(super) fn ascending(messages: &[Message], limit: usize) -> Representation {
 fn continued(messages: &[Message], limit: usize, direction: &str) -> Representation {
     let shown = &messages[..messages.len().min(limit)];
     let last = shown.last().filter(|_| messages.len() > limit);
-    responses::list(shown, last.map(|last| format!("./messages?{direction}={}&limit={limit}", last.id)))
+    let next = last.map(|last| format!("./messages?{direction}={}&limit={limit}", last.id));
+    responses::list(shown, next, route::LIST)
 }

@@ -275,7 +275,7 @@ impl Handler for Board {
 
     fn respond(&self, request: Request, mut responder: Responder) {
         let context = RequestContext { client: responder.client(), page: preferred_page(&request.head) };
-        let route = Route::find(&request.head.method, request.head.path());
+        let route = Route::find(&request.head.method, request.head.path(), self.admin_token.is_some());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
         responder.set_route(template);
         let has_tag = route.as_ref().is_ok_and(Route::has_entity_tag);

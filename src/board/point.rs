@@ -20,6 +20,8 @@ use crate::store::{Client, Error};
 pub(super) struct PointOps {
     pages: Arc<Pages>,
     outages: Arc<Outages>,
+    /// The methods of a message.
+    allow: &'static str,
 }
 
 /// An operation.
@@ -56,9 +58,9 @@ impl PointOp {
 }
 
 impl PointOps {
-    /// Renders with `pages`, and logs failures in `outages`.
-    pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> PointOps {
-        PointOps { pages, outages }
+    /// Renders with `pages`, and logs failures in `outages`. A message takes the methods in `allow`.
+    pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>, allow: &'static str) -> PointOps {
+        PointOps { pages, outages, allow }
     }
 
     fn response(&self, client: &mut Client, op: &PointOp, pending: &PendingReply) -> Result<Response, Error> {
@@ -67,7 +69,7 @@ impl PointOps {
         Ok(match op {
             PointOp::Show(id) => match (client.by_id(*id)?, pending.page()) {
                 (None, _) => not_found(*id),
-                (Some(message), None) => pending.unless_held(&responses::message(&message)),
+                (Some(message), None) => pending.unless_held(&responses::message(&message, self.allow)),
                 (Some(message), Some(depth)) => {
                     responses::html(200, &[], Body::whole(self.pages.message(&message, depth)))
                 }

@@ -9,6 +9,7 @@ use super::latest::{LatestReads, ReadJob};
 use super::pending_reply::PendingReply;
 use super::point::{PointOp, PointOps};
 use super::problem::Problem;
+use super::route;
 use super::settings::Settings;
 use super::submit::{InsertBatches, InsertJob};
 use crate::batch_queue::{BatchProcessor, BatchQueue, Limits, Source};
@@ -68,7 +69,8 @@ impl Queues {
         };
         let latest = LatestReads::new(Arc::clone(pages), Arc::clone(outages));
         let inserts = InsertBatches::new(Arc::clone(pages), Arc::clone(outages));
-        let points = PointOps::new(Arc::clone(pages), Arc::clone(outages));
+        let allow = route::item_methods(settings.admin_token.is_some());
+        let points = PointOps::new(Arc::clone(pages), Arc::clone(outages), allow);
         let source = || Clients(Arc::clone(database));
         Queues {
             latest: Queue::new(latest, source(), limits(LATEST_LEADERS, BATCH_JOBS), METRICS.batch_queue("latest")),

@@ -59,15 +59,16 @@ pub(super) fn json_body(value: &impl Serialize) -> Body {
     Body::whole(json_bytes(value))
 }
 
-/// A message as JSON.
-pub(super) fn message(message: &Message) -> Representation {
-    Representation::new(&[JSON, VARY], json_bytes(&MessageJson::from(message)))
+/// A message as JSON; `allow` has its methods.
+pub(super) fn message(message: &Message, allow: &str) -> Representation {
+    Representation::new(&[JSON, VARY, ("Allow", allow)], json_bytes(&MessageJson::from(message)))
 }
 
-/// Messages as JSON, and the URL that continues the list, which is a link too (RFC 8288).
-pub(super) fn list(messages: &[Message], next: Option<String>) -> Representation {
+/// Messages as JSON, and the URL that continues the list, which is a link too (RFC 8288); `allow` has the methods of
+/// the list.
+pub(super) fn list(messages: &[Message], next: Option<String>, allow: &str) -> Representation {
     let link = next.as_ref().map(|next| format!("<{next}>; rel=\"next\""));
-    let mut headers = vec![JSON];
+    let mut headers = vec![JSON, ("Allow", allow)];
     headers.extend(link.iter().map(|link| ("Link", link.as_str())));
     Representation::new(
         &headers,

@@ -78,15 +78,18 @@ const SERIES: &[(&str, &str, &[&str])] = &[
 
 const READ: &str = "GET, HEAD, OPTIONS";
 const WRITE: &str = "POST, OPTIONS";
-const LIST: &str = "GET, HEAD, POST, OPTIONS";
+/// The methods of the list.
+pub(super) const LIST: &str = "GET, HEAD, POST, OPTIONS";
 const ITEM: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
 const ANY: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 
 impl Route {
-    /// The route of `method` and a percent-encoded `path`.
-    pub(super) fn find(method: &Method, path: &str) -> Result<Route, Problem> {
+    /// The route of `method` and a percent-encoded `path`. Only where messages can be edited, `PUT` and `DELETE` are among
+    /// the methods of a path; elsewhere they have a route too, which says how to turn editing on.
+    pub(super) fn find(method: &Method, path: &str, can_edit: bool) -> Result<Route, Problem> {
         use Method::{Delete, Get, Head, Options, Post, Put};
         let path = decode(path).ok_or(Problem::NotFound)?;
+        let item = item_methods(can_edit);
         let (allow, route) = match (&*path, method) {
             ("/", Get | Head) => (READ, Some(Route::Page)),
             ("/", _) => (READ, None),
@@ -109,12 +112,12 @@ impl Route {
                 | "/metrics" | "/openapi.json" | "/favicon.ico" | "/robots.txt",
                 _,
             ) => (READ, None),
-            ("*", Options) => (ANY, None),
+            ("*", Options) => (if can_edit { ANY } else { LIST }, None),
             (path, method) => match (id(path), path.strip_prefix("/assets/"), method) {
-                (Some(id), _, Get | Head) => (ITEM, Some(Route::Show(id))),
-                (Some(id), _, Put) => (ITEM, Some(Route::Replace(id))),
-                (Some(id), _, Delete) => (ITEM, Some(Route::Remove(id))),
-                (Some(_), _, _) => (ITEM, None),
+                (Some(id), _, Get | Head) => (item, Some(Route::Show(id))),
+                (Some(id), _, Put) => (item, Some(Route::Replace(id))),
+                (Some(id), _, Delete) => (item, Some(Route::Remove(id))),
+                (Some(_), _, _) => (item, None),
                 (None, Some(name), Get | Head) => (READ, Some(Route::Asset(name.to_owned()))),
                 (None, Some(_), _) => (READ, None),
                 (None, None, _) => return Err(Problem::NotFound),
@@ -126,6 +129,11 @@ impl Route {
             (None, _) => Err(Problem::MethodNotAllowed(allow)),
         }
     }
+}
+
+/// The methods of a message.
+pub(super) fn item_methods(can_edit: bool) -> &'static str {
+    if can_edit { ITEM } else { READ }
 }
 
 /// Creates the series of the known routes at 0, so that the first request of each is an increase.
@@ -234,7 +242,7 @@ mod tests {
     use std::str::FromStr;
 
     fn find(method: &str, path: &str) -> Result<Route, Problem> {
-        Route::find(&Method::from_str(method).unwrap(), path)
+        Route::find(&Method::from_str(method).unwrap(), path, true)
     }
 
     #[test]
@@ -288,6 +296,16 @@ mod tests {
             assert_eq!(find("OPTIONS", path), Ok(Route::Options(allow)), "{path}");
         }
         assert_eq!(find("OPTIONS", "*"), Ok(Route::Options(ANY)));
+    }
+
+    #[test]
+    fn without_editing_the_methods_for_it_have_a_route_and_are_not_named() {
+        let find = |method: &str, path| Route::find(&Method::from_str(method).unwrap(), path, false);
+        assert_eq!(find("PUT", "/messages/7"), Ok(Route::Replace(7)));
+        assert_eq!(find("DELETE", "/messages/7"), Ok(Route::Remove(7)));
+        assert_eq!(find("PATCH", "/messages/7"), Err(Problem::MethodNotAllowed(READ)));
+        assert_eq!(find("OPTIONS", "/messages/7"), Ok(Route::Options(READ)));
+        assert_eq!(find("OPTIONS", "*"), Ok(Route::Options(LIST)));
     }
 
     #[test]
