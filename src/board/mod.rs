@@ -7,8 +7,8 @@
 //! - Serving it: `latest`, `submit` and `point` are the work of the three `queues`.
 //! - Streaming: `live` sends what changed, which `live_window` finds and `live_events` writes.
 //! - Answering it: `responses` forms JSON and pages, `representation` has their entity tags, `problem` has the status and
-//!   the words of each error, `status` and `openapi` answer for the service itself, and `pending_reply` and
-//!   `delayed_replies` carry a response back.
+//!   the detail of each error, `words` has what a page says about it, `status` and `openapi` answer for the service
+//!   itself, and `pending_reply` and `delayed_replies` carry a response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
@@ -37,6 +37,7 @@ mod route;
 mod settings;
 mod status;
 pub mod submit;
+mod words;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -27,6 +27,7 @@ mod metrics;
 mod once;
 mod openapi;
 mod outage;
+mod pages;
 mod process;
 mod properties;
 mod protocol;

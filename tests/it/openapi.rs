@@ -68,7 +68,7 @@ fn real_path(board: &Board, path: &str) -> String {
 
 #[test]
 fn each_route_is_described_with_its_methods_and_nothing_else_is() {
-    let board = Board::start();
+    let board = Board::with(&[("ADMIN_TOKEN", "0123456789abcdef")]);
     let description = described(&board);
     // Every route has a series before its first request.
     let metrics = board.get("/metrics");
