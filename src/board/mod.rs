@@ -7,8 +7,8 @@
 //! - Serving it: `latest`, `submit` and `point` are the work of the three `queues`.
 //! - Streaming: `live` sends what changed, which `live_window` finds and `live_events` writes.
 //! - Answering it: `responses` forms JSON and pages, `representation` has their entity tags, `problem` has the status and
-//!   the words of each error, `status` answers for the service itself, and `pending_reply` and `delayed_replies` carry a
-//!   response back.
+//!   the detail of each error, `words` has what a page says about it, `status` and `openapi` answer for the service
+//!   itself, and `pending_reply` and `delayed_replies` carry a response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
@@ -23,6 +23,7 @@ mod live;
 mod live_events;
 mod live_window;
 mod multipart;
+mod openapi;
 mod parameters;
 mod pending_reply;
 mod point;
@@ -36,6 +37,7 @@ mod route;
 mod settings;
 mod status;
 pub mod submit;
+mod words;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,7 +49,7 @@ use crate::lifecycle::Lifecycle;
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::outage_log::Outages;
-use crate::page::{Depth, Feed, Pages};
+use crate::page::{Depth, Feed, Pages, ROBOTS};
 use crate::store::Database;
 use admin_token::AdminToken;
 use body::Submitted;
@@ -58,6 +60,7 @@ use input::Start;
 use latest::ReadJob;
 use live::LastEventId;
 pub use live::LiveFeed;
+use openapi::Description;
 use pending_reply::PendingReply;
 use point::PointOp;
 use problem::Problem;
@@ -83,6 +86,7 @@ pub struct Board {
     rate: Option<RateLimiter>,
     queues: Queues,
     live: Arc<LiveFeed>,
+    description: Description,
 }
 
 /// What is known about a request before its route.
@@ -109,7 +113,7 @@ impl Board {
         lifecycle: Arc<Lifecycle>,
         outages: &Arc<Outages>,
     ) -> Board {
-        let pages = Arc::new(Pages::new(&settings.title, &settings.host, settings.max_chars));
+        let pages = Arc::new(Pages::new(settings.page()));
         let feed = settings.public_urls.first().map(|url| Arc::new(Feed::new(&settings.title, url.as_str())));
         METRICS.rate_limit.set(settings.rate_limit.map_or(0, |limit| limit.get().into()));
         METRICS.message_limit.set(settings.max_chars.try_into().unwrap_or(i64::MAX));
@@ -126,6 +130,7 @@ impl Board {
             queues,
             feed,
             live: LiveFeed::new(settings.max_streams),
+            description: Description::new(settings.max_chars),
             pages,
         }
     }
@@ -136,7 +141,8 @@ impl Board {
     }
 
     fn plan(&self, route: Route, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
-        if let Some(known) = route.parameters() {
+        let is_page = context.page.is_some() && matches!(route, Route::Show(_));
+        if let Some(known) = route.parameters().filter(|_| !is_page) {
             input::parameters(request.head.query(), known)?;
         }
         match route {
@@ -144,8 +150,10 @@ impl Board {
             Route::Ready => Ok(Plan::Answer(status::readiness(self.lifecycle.readiness()))),
             Route::Version => Ok(Plan::Answer(status::version())),
             Route::Metrics => Ok(Plan::Answer(status::metrics(self.lifecycle.readiness()))),
+            Route::OpenApi => Ok(Plan::Answer(self.description.response())),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
             Route::Icon => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
+            Route::Robots => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, responses::PLAIN, ROBOTS))),
             Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),
             Route::Page => self.page(request),
             Route::List => self.list(request),
@@ -174,8 +182,9 @@ impl Board {
 
     fn page(&self, request: &Request) -> Result<Plan, Problem> {
         let job = match input::page_start(request.head.query())? {
-            Start::Before(id) => Job::Point(PointOp::Page(id)),
-            Start::Newest | Start::After(_) => Job::Latest(ReadJob::Page),
+            Start::Newest => Job::Latest(ReadJob::Page),
+            Start::Before(id) => Job::Point(PointOp::PageBefore(id)),
+            Start::After(id) => Job::Point(PointOp::PageAfter(id)),
         };
         self.queue(job)
     }

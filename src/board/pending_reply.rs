@@ -45,6 +45,11 @@ impl PendingReply {
         representation.response(&self.held)
     }
 
+    /// The depth of the path, where the client prefers HTML.
+    pub fn page(&self) -> Option<Depth> {
+        self.page
+    }
+
     /// Whether the client prefers HTML.
     pub fn prefers_html(&self) -> bool {
         self.page.is_some()

@@ -18,6 +18,9 @@ pub(super) const FOR_A_DAY: (&str, &str) = ("Cache-Control", "public, max-age=86
 pub(super) const VARY: (&str, &str) = ("Vary", "Accept");
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
+/// A text without markup.
+pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
+
 /// A stored message, as programs see it.
 #[derive(Serialize)]
 pub(super) struct MessageJson<'a> {
@@ -96,20 +99,21 @@ pub(super) fn file(cache: (&str, &str), content_type: &str, content: &'static st
 
 /// A line of text.
 pub(super) fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Response {
-    let plain = [("Content-Type", "text/plain; charset=utf-8"), NO_STORE];
+    let plain = [("Content-Type", PLAIN), NO_STORE];
     Response::new(status, &[&plain, headers].concat(), Body::whole(format!("{line}\n")))
 }
 
 /// An error: a page for a path of this depth where the client prefers one, otherwise `application/problem+json`.
 pub(super) fn problem(pages: &Pages, problem: &Problem, page: Option<Depth>, request_id: &str) -> Response {
     let header = problem.header();
-    let detail = problem.detail();
     if let Some(depth) = page {
-        let body = Body::whole(pages.error(problem.title(), &detail, depth));
+        let (heading, advice) = problem.words();
+        let body = Body::whole(pages.error(heading, &advice, depth));
         return html(problem.status(), header.as_slice(), body);
     }
     let headers = [&[("Content-Type", "application/problem+json"), NO_STORE, VARY], header.as_slice()].concat();
-    Response::new(problem.status(), &headers, json_body(&ProblemJson::new(problem, &detail, request_id)))
+    let body = json_body(&ProblemJson::new(problem, &problem.detail(), request_id));
+    Response::new(problem.status(), &headers, body)
 }
 
 fn json_bytes(value: &impl Serialize) -> Vec<u8> {

@@ -38,10 +38,14 @@ pub(super) enum Route {
     Version,
     /// Numbers for Prometheus.
     Metrics,
+    /// The description of the API: `GET /openapi.json`.
+    OpenApi,
     /// Style, script or icon by name.
     Asset(String),
     /// The icon by its old name.
     Icon,
+    /// The rules for crawlers.
+    Robots,
     /// The methods of a path.
     Options(&'static str),
 }
@@ -64,8 +68,10 @@ const SERIES: &[(&str, &str, &[&str])] = &[
     ("/readyz", "GET", &["200", "503"]),
     ("/version", "GET", &["200"]),
     ("/metrics", "GET", &["200"]),
+    ("/openapi.json", "GET", &["200"]),
     ("/assets/{name}", "GET", &["200"]),
     ("/favicon.ico", "GET", &["200"]),
+    ("/robots.txt", "GET", &["200"]),
     ("OPTIONS", "OPTIONS", &["204"]),
     (UNKNOWN, "GET", &["404"]),
 ];
@@ -98,10 +104,12 @@ impl Route {
             ("/readyz" | "/ready", Get | Head) => (READ, Some(Route::Ready)),
             ("/version", Get | Head) => (READ, Some(Route::Version)),
             ("/metrics", Get | Head) => (READ, Some(Route::Metrics)),
+            ("/openapi.json", Get | Head) => (READ, Some(Route::OpenApi)),
             ("/favicon.ico", Get | Head) => (READ, Some(Route::Icon)),
+            ("/robots.txt", Get | Head) => (READ, Some(Route::Robots)),
             (
                 "/feed.atom" | "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version"
-                | "/metrics" | "/favicon.ico",
+                | "/metrics" | "/openapi.json" | "/favicon.ico" | "/robots.txt",
                 _,
             ) => (READ, None),
             ("*", Options) => (if can_edit { ANY } else { LIST }, None),
@@ -151,8 +159,10 @@ impl Route {
             Route::Ready => "/readyz",
             Route::Version => "/version",
             Route::Metrics => "/metrics",
+            Route::OpenApi => "/openapi.json",
             Route::Asset(_) => "/assets/{name}",
             Route::Icon => "/favicon.ico",
+            Route::Robots => "/robots.txt",
             Route::Options(_) => "OPTIONS",
         }
     }
@@ -167,6 +177,7 @@ impl Route {
             Route::Show(_)
             | Route::Events
             | Route::Version
+            | Route::OpenApi
             | Route::Submit
             | Route::Create
             | Route::Replace(_)
@@ -178,6 +189,7 @@ impl Route {
             | Route::Metrics
             | Route::Asset(_)
             | Route::Icon
+            | Route::Robots
             | Route::Options(_) => None,
         }
     }
@@ -198,8 +210,10 @@ impl Route {
             | Route::Ready
             | Route::Version
             | Route::Metrics
+            | Route::OpenApi
             | Route::Asset(_)
             | Route::Icon
+            | Route::Robots
             | Route::Options(_) => false,
         }
     }
@@ -243,7 +257,9 @@ mod tests {
             "/readyz",
             "/version",
             "/metrics",
+            "/openapi.json",
             "/favicon.ico",
+            "/robots.txt",
             "/assets/x.css",
         ] {
             assert_eq!(find("GET", path), find("HEAD", path));
@@ -308,8 +324,10 @@ mod tests {
             ("GET", "/readyz"),
             ("GET", "/version"),
             ("GET", "/metrics"),
+            ("GET", "/openapi.json"),
             ("GET", "/assets/x"),
             ("GET", "/favicon.ico"),
+            ("GET", "/robots.txt"),
             ("OPTIONS", "/"),
         ] {
             let route = find(method, path).unwrap();
