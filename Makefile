@@ -123,6 +123,10 @@ test-containers: ## test the targets for containers and data with the installed 
 test-browser: build ## test the page in Chromium against a private database, and take its pictures (ONLY="WORD ..." runs the tests with these words)
 	@scripts/test-browser $(ONLY)
 
+.PHONY: test-api
+test-api: build ## test the API against its description, /openapi.json, with schemathesis and a private database
+	@scripts/test-api
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target (SECONDS=60 for each)
 	@scripts/fuzz $(or $(SECONDS),60)

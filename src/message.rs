@@ -70,7 +70,7 @@ pub enum InvalidMessage {
 }
 
 /// A moment in UTC by the database's clock, with microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {
     /// Year of the common era.
     pub year: u16,

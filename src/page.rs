@@ -1,4 +1,4 @@
-//! The pages: templates that are compiled in, and the only place where text becomes HTML.
+//! The pages and the feed: templates that are compiled in, and the only place where text becomes HTML or XML.
 //!
 //! `template` splits the files, `depth` leads links to the board, `card` is a message, `list` is a page of them, and `text`
 //! escapes.
@@ -15,8 +15,11 @@ use self::template::{Template, print};
 use self::text::push_escaped;
 use crate::message::Message;
 
+pub use self::feed::Feed;
+
 mod card;
 mod depth;
+mod feed;
 mod list;
 mod template;
 mod text;

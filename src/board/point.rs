@@ -20,6 +20,8 @@ use crate::store::{Client, Error};
 pub(super) struct PointOps {
     pages: Arc<Pages>,
     outages: Arc<Outages>,
+    /// The methods of a message.
+    allow: &'static str,
 }
 
 /// An operation.
@@ -56,27 +58,30 @@ impl PointOp {
 }
 
 impl PointOps {
-    /// Renders with `pages`, and logs failures in `outages`.
-    pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>) -> PointOps {
-        PointOps { pages, outages }
+    /// Renders with `pages`, and logs failures in `outages`. A message takes the methods in `allow`.
+    pub(super) fn new(pages: Arc<Pages>, outages: Arc<Outages>, allow: &'static str) -> PointOps {
+        PointOps { pages, outages, allow }
     }
 
     fn response(&self, client: &mut Client, op: &PointOp, pending: &PendingReply) -> Result<Response, Error> {
         let not_found = |id: u64| pending.problem(&Problem::NoMessage(id));
-        let shown = |message| responses::json(200, &[], &MessageJson::from(&message));
+        let list = |list| pending.unless_held(&list);
         Ok(match op {
             PointOp::Show(id) => match (client.by_id(*id)?, pending.page()) {
                 (None, _) => not_found(*id),
-                (Some(message), None) => responses::json(200, &[responses::VARY], &MessageJson::from(&message)),
+                (Some(message), None) => pending.unless_held(&responses::message(&message, self.allow)),
                 (Some(message), Some(depth)) => {
                     responses::html(200, &[], Body::whole(self.pages.message(&message, depth)))
                 }
             },
             PointOp::PageBefore(id) => self.page_before(client, *id)?,
             PointOp::PageAfter(id) => self.page_after(client, *id)?,
-            PointOp::Before(id, limit) => latest::descending(&client.before(*id, limit + 1)?, *limit),
-            PointOp::After(id, limit) => latest::ascending(&client.after(*id, limit + 1)?, *limit),
-            PointOp::Replace(id, text) => client.replace(*id, text)?.map_or_else(|| not_found(*id), shown),
+            PointOp::Before(id, limit) => list(latest::descending(&client.before(*id, limit + 1)?, *limit)),
+            PointOp::After(id, limit) => list(latest::ascending(&client.after(*id, limit + 1)?, *limit)),
+            PointOp::Replace(id, text) => match client.replace(*id, text)? {
+                Some(message) => responses::json(200, &[], &MessageJson::from(&message)),
+                None => not_found(*id),
+            },
             PointOp::Remove(id) if client.remove(*id)? => Response::new(204, &[], Body::Empty),
             PointOp::Remove(id) => not_found(*id),
         })

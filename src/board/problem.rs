@@ -45,6 +45,8 @@ pub enum Problem {
     CrossSite(String),
     /// No such path.
     NotFound,
+    /// No feed without `PUBLIC_URL`.
+    NoFeed,
     /// No message with this id.
     NoMessage(u64),
     /// The path does not take the method; it takes these.
@@ -118,7 +120,7 @@ impl Problem {
             Problem::Unauthorized { .. } => (401, "Unauthorized", "unauthorized"),
             Problem::EditingDisabled => (403, "Forbidden", "editing_disabled"),
             Problem::CrossSite(_) => (403, "Forbidden", "cross_site"),
-            Problem::NotFound | Problem::NoMessage(_) => (404, "Not Found", "not_found"),
+            Problem::NotFound | Problem::NoFeed | Problem::NoMessage(_) => (404, "Not Found", "not_found"),
             Problem::MethodNotAllowed(_) => (405, "Method Not Allowed", "method_not_allowed"),
             Problem::RequestTimeout => (408, "Request Timeout", "request_timeout"),
             Problem::BodyTooLarge => (413, "Content Too Large", "body_too_large"),
@@ -167,6 +169,9 @@ impl Problem {
             Problem::EditingDisabled => "Editing and deleting are off. The setting ADMIN_TOKEN turns them on.",
             Problem::CrossSite(reason) => return Cow::Owned(reason.clone()),
             Problem::NotFound => "Nothing exists at this path. Check the URL.",
+            Problem::NoFeed => {
+                "There is no feed, because it needs the address of the board. The setting PUBLIC_URL turns it on."
+            }
             Problem::NoMessage(id) => {
                 return Cow::Owned(format!("There is no message with the id {id}. It may have been deleted."));
             }

@@ -30,7 +30,7 @@ impl Problem {
                 ("Wrong address", "The address has a mistake. Start again from all messages.")
             }
             Problem::TargetTooLong => ("Wrong address", "The address is too long. Start again from all messages."),
-            Problem::NotFound | Problem::MethodNotAllowed(_) => {
+            Problem::NotFound | Problem::NoFeed | Problem::MethodNotAllowed(_) => {
                 ("Page not found", "There is nothing to read at this address.")
             }
             Problem::NoMessage(_) => ("Message not found", "There is no such message. It may have been deleted."),

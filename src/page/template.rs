@@ -5,7 +5,7 @@ use std::fmt::{Arguments, Write};
 /// A template. It escapes nothing: that is the work of what fills it.
 pub(super) struct Template {
     /// Text, and the name of the placeholder after it.
-    parts: Vec<(&'static str, &'static str)>,
+    pub(super) parts: Vec<(&'static str, &'static str)>,
     /// The text after the last placeholder, without the file's last line end.
     rest: &'static str,
 }
