@@ -58,7 +58,8 @@ pub fn run(config: Config) -> Result<(), String> {
     let host = host_name();
     let settings = board::Settings {
         title: config.page_title,
-        host: host.clone(),
+        intro: config.page_intro,
+        host: config.page_footer.then(|| host.clone()),
         max_chars: config.max_message_chars,
         admin_token: config.admin_token,
         trusted_proxies: config.trusted_proxies,

@@ -15,7 +15,7 @@ use crate::http::{Body, Response};
 use crate::idempotency_key;
 use crate::message::Message;
 use crate::outage_log::Outages;
-use crate::page::Pages;
+use crate::page::{Pages, Part, Position};
 use crate::store::{Client, Error};
 
 /// Executes the batches.
@@ -112,7 +112,7 @@ impl Batch<'_> {
         let messages = self.messages;
         match read {
             ReadJob::Page => {
-                let page = self.page.get_or_insert_with(|| page(pages, messages, true));
+                let page = self.page.get_or_insert_with(|| newest(pages, messages));
                 page.clone().with_insert(idempotency_key::generate_text())
             }
             ReadJob::List(limit) => self.lists.entry(limit).or_insert_with(|| descending(messages, limit)).clone(),
@@ -120,12 +120,16 @@ impl Batch<'_> {
     }
 }
 
-/// A page of the board that has no key yet: the messages are newest first, and one more than are shown when
-/// there are older ones.
-pub(super) fn page(pages: &Pages, messages: &[Message], newest: bool) -> Response {
+/// The first page: the messages are one more than are shown when there are older ones.
+fn newest(pages: &Pages, messages: &[Message]) -> Response {
     let shown = &messages[..messages.len().min(DEFAULT_LIMIT)];
-    let older = shown.last().map(|m| m.id).filter(|_| messages.len() > shown.len());
-    let halves = pages.board(shown, older, newest);
+    let has_older = messages.len() > shown.len();
+    page(pages, shown, Position { part: Part::Newest, has_newer: false, has_older })
+}
+
+/// A page of the board, with these messages, that has no key yet.
+pub(super) fn page(pages: &Pages, messages: &[Message], position: Position) -> Response {
+    let halves = pages.board(messages, position);
     let body = Body::Split { before: halves.before, own: String::new(), after: halves.after };
     responses::html(200, &[], body)
 }

@@ -47,7 +47,7 @@ use crate::lifecycle::Lifecycle;
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::outage_log::Outages;
-use crate::page::{Depth, Pages};
+use crate::page::{Depth, Pages, ROBOTS};
 use crate::store::{Client, Database};
 use admin_token::AdminToken;
 use body::Submitted;
@@ -122,7 +122,7 @@ impl Board {
         lifecycle: Arc<Lifecycle>,
         outages: &Arc<Outages>,
     ) -> Board {
-        let pages = Arc::new(Pages::new(&settings.title, &settings.host, settings.max_chars));
+        let pages = Arc::new(Pages::new(settings.page()));
         let limits = |leaders, batch_jobs| batch_queue::Limits {
             queue_jobs: settings.queue_requests,
             queue_bytes: settings.queue_bytes,
@@ -160,7 +160,8 @@ impl Board {
     }
 
     fn plan(&self, route: Route, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
-        if let Some(known) = route.parameters() {
+        let is_page = context.page.is_some() && matches!(route, Route::Show(_));
+        if let Some(known) = route.parameters().filter(|_| !is_page) {
             input::parameters(request.head.query(), known)?;
         }
         match route {
@@ -170,6 +171,7 @@ impl Board {
             Route::Metrics => Ok(Plan::Answer(status::metrics(self.lifecycle.readiness()))),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
             Route::Icon => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
+            Route::Robots => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, responses::PLAIN, ROBOTS))),
             Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),
             Route::Page => self.page(request),
             Route::List => self.list(request),
@@ -194,8 +196,9 @@ impl Board {
 
     fn page(&self, request: &Request) -> Result<Plan, Problem> {
         let plan = match input::page_start(request.head.query())? {
-            Start::Before(id) => Plan::Point(PointOp::Page(id)),
-            Start::Newest | Start::After(_) => Plan::Latest(ReadJob::Page),
+            Start::Newest => Plan::Latest(ReadJob::Page),
+            Start::Before(id) => Plan::Point(PointOp::PageBefore(id)),
+            Start::After(id) => Plan::Point(PointOp::PageAfter(id)),
         };
         self.with_database(plan)
     }

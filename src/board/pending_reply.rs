@@ -37,6 +37,11 @@ impl PendingReply {
         responses::problem(&self.pages, problem, self.page, self.id())
     }
 
+    /// The depth of the path, where the client prefers HTML.
+    pub fn page(&self) -> Option<Depth> {
+        self.page
+    }
+
     /// Whether the client prefers HTML.
     pub fn prefers_html(&self) -> bool {
         self.page.is_some()

@@ -16,6 +16,9 @@ pub(super) const FOR_A_DAY: (&str, &str) = ("Cache-Control", "public, max-age=86
 /// The same URL has a page for browsers and JSON for programs.
 pub(super) const VARY: (&str, &str) = ("Vary", "Accept");
 
+/// A text without markup.
+pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
+
 /// A stored message, as programs see it.
 #[derive(Serialize)]
 pub(super) struct MessageJson<'a> {
@@ -83,7 +86,7 @@ pub(super) fn file(cache: (&str, &str), content_type: &str, content: &'static st
 
 /// A line of text.
 pub(super) fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Response {
-    let plain = [("Content-Type", "text/plain; charset=utf-8"), NO_STORE];
+    let plain = [("Content-Type", PLAIN), NO_STORE];
     Response::new(status, &[&plain, headers].concat(), Body::whole(format!("{line}\n")))
 }
 

@@ -40,6 +40,8 @@ pub(super) enum Route {
     Asset(String),
     /// The icon by its old name.
     Icon,
+    /// The rules for crawlers.
+    Robots,
     /// The methods of a path.
     Options(&'static str),
 }
@@ -63,6 +65,7 @@ const SERIES: &[(&str, &str, &[&str])] = &[
     ("/metrics", "GET", &["200"]),
     ("/assets/{name}", "GET", &["200"]),
     ("/favicon.ico", "GET", &["200"]),
+    ("/robots.txt", "GET", &["200"]),
     ("OPTIONS", "OPTIONS", &["204"]),
     (UNKNOWN, "GET", &["404"]),
 ];
@@ -92,9 +95,10 @@ impl Route {
             ("/version", Get | Head) => (READ, Some(Route::Version)),
             ("/metrics", Get | Head) => (READ, Some(Route::Metrics)),
             ("/favicon.ico", Get | Head) => (READ, Some(Route::Icon)),
+            ("/robots.txt", Get | Head) => (READ, Some(Route::Robots)),
             (
                 "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version" | "/metrics"
-                | "/favicon.ico",
+                | "/favicon.ico" | "/robots.txt",
                 _,
             ) => (READ, None),
             ("*", Options) => (ANY, None),
@@ -140,6 +144,7 @@ impl Route {
             Route::Metrics => "/metrics",
             Route::Asset(_) => "/assets/{name}",
             Route::Icon => "/favicon.ico",
+            Route::Robots => "/robots.txt",
             Route::Options(_) => "OPTIONS",
         }
     }
@@ -164,6 +169,7 @@ impl Route {
             | Route::Metrics
             | Route::Asset(_)
             | Route::Icon
+            | Route::Robots
             | Route::Options(_) => None,
         }
     }
@@ -207,6 +213,7 @@ mod tests {
             "/version",
             "/metrics",
             "/favicon.ico",
+            "/robots.txt",
             "/assets/x.css",
         ] {
             assert_eq!(find("GET", path), find("HEAD", path));
@@ -262,6 +269,7 @@ mod tests {
             ("GET", "/metrics"),
             ("GET", "/assets/x"),
             ("GET", "/favicon.ico"),
+            ("GET", "/robots.txt"),
             ("OPTIONS", "/"),
         ] {
             let route = find(method, path).unwrap();
