@@ -78,12 +78,11 @@ function tidy() {
   if (empty) empty.textContent = list.children.length ? "" : EMPTY;
   if (list.children.length <= MAX_CARDS) return;
   while (list.children.length > MAX_CARDS) list.lastElementChild.remove();
-  const nav = document.querySelector("nav");
-  let older = nav.querySelector("[rel=next]");
+  let older = document.querySelector("[rel=next]");
   if (!older) {
     older = create("a", { rel: "next" }, "Older");
-    nav.querySelector("span")?.remove();
-    nav.append(older);
+    document.querySelector("nav")?.remove();
+    list.parentNode.append(create("nav", { ariaLabel: "Pages" }, older));
   }
   older.href = url(`./?before=${idOf(list.lastElementChild)}`);
 }
