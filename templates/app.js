@@ -12,7 +12,7 @@ const query = new URLSearchParams(location.search);
 // Links gain other parameters on their way, which change nothing.
 const isNewest = form && list && !query.has("before") && !query.has("after");
 // The only place for words that a screen reader says when it has time.
-const region = document.getElementById("hint") ?? create("small", { role: "status" });
+const hint = document.getElementById("hint");
 
 function create(name, properties, ...children) {
   const element = Object.assign(document.createElement(name), properties);
@@ -43,7 +43,7 @@ function keep(storage, name, value) {
 }
 
 function say(words) {
-  region.textContent = words;
+  hint.textContent = words;
 }
 
 document.addEventListener("keydown", (event) => {
@@ -68,7 +68,6 @@ function loadModeration() {
 
 if (moderate && list) {
   moderate.hidden = false;
-  if (!form) list.after(region);
   if (token) loadModeration();
   else moderate.addEventListener("click", loadModeration, { once: true });
 }

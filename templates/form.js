@@ -41,6 +41,7 @@ function typed() {
 }
 
 function fail(words) {
+  say("");
   problem.textContent = words;
   text.setAttribute("aria-invalid", "true");
 }

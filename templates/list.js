@@ -51,9 +51,7 @@ function remove(id) {
   const card = document.getElementById(`m${id}`);
   // Keeps what a moderator types.
   if (card?.querySelector("form")) return;
-  const next = card?.contains(document.activeElement) && (card.nextElementSibling ?? card.previousElementSibling);
   card?.remove();
-  if (next) next.querySelector("a").focus();
   if (held.delete(id)) announceHeld();
   tidy();
 }

@@ -77,22 +77,25 @@ function postpone(card, words, act, undo) {
   const end = (next) => {
     clearTimeout(timer);
     pending.delete(go);
+    const hasFocus = note.contains(document.activeElement);
     note.remove();
     next();
+    if (!hasFocus) return;
+    const near = card.matches(".gone") ? (card.nextElementSibling ?? card.previousElementSibling) : card;
+    near?.querySelector(".tools button")?.focus();
   };
   const go = () => end(act);
   const timer = setTimeout(go, UNDO);
-  const button = action("Undo", () => {
+  const undoNow = () => {
     end(undo);
-    say("Undone");
-    card.querySelector(".tools button")?.focus();
     refresh();
-  });
+  };
+  // Screen readers say the label, because the button gets the focus.
+  const button = action("Undo", undoNow, { ariaLabel: `${words} Undo` });
   const note = create("div", { className: "note row" }, words, button);
   pending.add(go);
   card.append(note);
   button.focus();
-  say(words);
 }
 
 function discard(card) {
@@ -100,7 +103,7 @@ function discard(card) {
   const back = () => card.removeAttribute("class");
   postpone(card, "Deleted.", async () => {
     const response = await change("DELETE", card);
-    if (response?.ok || response?.status === 404) return remove(idOf(card));
+    if (response?.ok || response?.status === 404) return isList ? remove(idOf(card)) : location.assign(root);
     back();
     complain(card, await reason(response));
   }, back);
@@ -128,9 +131,10 @@ function openEditor(card, value, words) {
     onsubmit(event) {
       event.preventDefault();
       const before = Array.from(body.childNodes);
+      const restore = () => body.replaceChildren(...before);
       close();
       fill(body, field.value);
-      postpone(card, "Saved.", () => save(card, field.value), () => body.replaceChildren(...before));
+      postpone(card, "Saved.", () => save(card, field.value, restore), restore);
     },
   }, field, buttons);
   card.querySelector(":scope > form, :scope > [role=alert]")?.remove();
@@ -139,10 +143,11 @@ function openEditor(card, value, words) {
   field.focus();
 }
 
-async function save(card, message) {
+async function save(card, message, restore) {
   const response = await change("PUT", card, JSON.stringify({ message }));
-  if (!response?.ok) return openEditor(card, message, await reason(response));
-  update(card, await response.json());
+  if (response?.ok) return update(card, await response.json());
+  restore();
+  openEditor(card, message, await reason(response));
 }
 
 setToken(token);

@@ -29,7 +29,10 @@ def say(text):
 
 
 def run(*command, **options):
-    return subprocess.run(command, check=True, text=True, capture_output=True, **options).stdout
+    result = subprocess.run(command, text=True, capture_output=True, **options)
+    if result.returncode:
+        raise RuntimeError(f"{command[0]}: {result.stderr}")
+    return result.stdout
 
 
 def until(condition, seconds=20):
@@ -69,7 +72,7 @@ class Board:
     def sql(self, text, schema=None):
         port = Path(self.folder, "port").read_text().strip()
         client = shutil.which("mariadb") or shutil.which("mysql")
-        command = [client, "-h127.0.0.1", "-P" + port, "-uadmin", "-N", *([self.schema] if schema is None else [])]
+        command = [client, "-h127.0.0.1", "-P" + port, "-uadmin", "--default-character-set=utf8mb4", "-N", *([self.schema] if schema is None else [])]
         return run(*command, input=text, env={**os.environ, "MYSQL_PWD": self.password}).strip()
 
     def start(self):

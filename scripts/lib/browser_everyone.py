@@ -55,7 +55,7 @@ def controls_have_a_border_in_forced_colours(board, browser):
             const style = getComputedStyle(document.querySelector("{selector}"));
             return [style.borderTopColor, getComputedStyle(document.body).backgroundColor];
         }}""")
-        assert border != ground and not border.endswith(", 0)"), (selector, border, ground)
+        assert border != ground and "rgba" not in border, (selector, border, ground)
 
 
 def print_has_the_messages_and_no_controls(board, browser):
@@ -209,7 +209,7 @@ def take_pictures(board, browser, folder):
         ("Hello! This board is open now.", 3000),
         ("The book is at https://doc.rust-lang.org/book/, start with chapter 4.\n\nBring questions to the meeting.", 190),
         ("שלום לכולם! מתי נפגשים?", 45),
-        ("Deploying on Friday?\nWhat could go wrong 🦀", 4),
+        ("Deploying on Friday?\nWhat could go wrong?", 4),
     ]:
         fair.sql(f"INSERT INTO messages (message, created_at) VALUES ('{text}', UTC_TIMESTAMP(6) - INTERVAL {minutes} MINUTE)")
     for name, width, scheme in [("light", 720, "light"), ("dark", 720, "dark"), ("phone", 360, "light")]:

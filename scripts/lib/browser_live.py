@@ -7,10 +7,10 @@ from browser_board import HURRY, Proxy, card, scroll_down, send, until, wait_liv
 TAB = """
     let isInBack = false;
     Object.defineProperty(document, "hidden", { get: () => isInBack });
-    function turn(isHidden) {
+    window.turn = (isHidden) => {
         isInBack = isHidden;
         document.dispatchEvent(new Event("visibilitychange"));
-    }
+    };
 """
 
 

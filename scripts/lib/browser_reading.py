@@ -56,7 +56,7 @@ def the_script_makes_the_same_card_as_the_server(board, browser):
     for identity in [*identities, old]:
         by_script, by_server = (tab.evaluate(f"({CARD})('m{identity}')") for tab in (page, plain))
         assert by_script == by_server, f"{by_script}\n{by_server}"
-    assert page.locator("details").count() == 4 and page.locator("#messages img, #messages script").count() == 0
+    assert page.locator("details").count() == 3 and page.locator("#messages img, #messages script").count() == 0
     assert page.inner_text(f"#m{old} a") == "Permalink"
 
 

@@ -152,7 +152,7 @@ def a_message_whose_answer_is_lost_is_posted_once(board, browser):
 
     page.route("**/messages", lambda route: lose_the_first(route) if route.request.method == "POST" else route.continue_())
     send(page, "sent twice")
-    page.wait_for_function("() => region.textContent === 'Posted'")
+    page.wait_for_function("() => hint.textContent === 'Posted'")
     assert lost and board.sql("SELECT COUNT(*) FROM messages") == "1" and card(page, "sent twice").count() == 1
 
 
