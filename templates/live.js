@@ -1,8 +1,10 @@
 // The newest page follows the board while it is visible. A hidden page closes its stream, because browsers allow only a
 // few connections to one host.
 
-// Milliseconds between two reads where the browser or the board has no stream.
+// Milliseconds between two reads where the browser or the board has no stream: the first time, and at most.
+const FIRST_POLL = 1000;
 const POLL = 10000;
+let delay = FIRST_POLL;
 let events = null;
 let poll = null;
 
@@ -11,7 +13,10 @@ function follow() {
   if (!window.EventSource) return later();
   events = new EventSource(url("events"));
   const on = (name, act) => events.addEventListener(name, act);
-  on("open", refresh);
+  on("open", () => {
+    delay = FIRST_POLL;
+    refresh();
+  });
   on("message", (event) => show(JSON.parse(event.data)));
   on("edit", (event) => show(JSON.parse(event.data)));
   on("delete", (event) => remove(JSON.parse(event.data).id));
@@ -24,13 +29,14 @@ function follow() {
   });
 }
 
-// Reads once after a while, and tries to follow again.
+// Reads once after a while, and tries to follow again. Pages that lost their streams together come back one by one.
 function later() {
   poll = setTimeout(async () => {
     await refresh();
     poll = null;
     follow();
-  }, POLL);
+  }, delay * (1 + Math.random()));
+  delay = Math.min(2 * delay, POLL);
 }
 
 function unfollow() {

@@ -17,6 +17,7 @@ def only_a_board_with_a_password_can_be_moderated(board, browser):
     open_board.post("safe")
     page = browser.open_live(open_board)
     assert page.locator("#moderate").count() == 0 and page.evaluate("typeof discard") == "undefined"
+    page.close()
     open_board.stop()
     assert browser.open(board, java_script_enabled=False).is_hidden("#moderate")
 
