@@ -3,7 +3,6 @@
 //! `template` splits the files, `asset` is what pages load, `depth` leads links to the board, `card` is a message, `list` is a page of them, and `text`
 //! escapes.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 pub use self::asset::Asset;
@@ -12,7 +11,7 @@ use self::card::{Card, Fold};
 pub use self::depth::Depth;
 use self::list::List;
 pub use self::list::{Part, Position};
-use self::template::Template;
+use self::template::{Template, print};
 use self::text::push_escaped;
 use crate::message::Message;
 
@@ -272,11 +271,6 @@ fn footer(host: Option<&str>, can_moderate: bool) -> String {
     }
     html.push_str("</footer>\n");
     html
-}
-
-fn print(out: &mut String, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a string can't fail.
-    let _ = out.write_fmt(arguments);
 }
 
 #[cfg(test)]

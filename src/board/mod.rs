@@ -7,8 +7,9 @@
 //! - Serving it: `latest`, `submit` and `point` are the work of the three queues. Their batch sizes and leaders are set
 //!   in this file.
 //! - Streaming: `live` sends what changed, which `live_window` finds and `live_events` writes.
-//! - Answering it: `responses` forms JSON and pages, `problem` has the status and the words of each error, `status`
-//!   answers for the service itself, and `pending_reply` and `delayed_replies` carry a response back.
+//! - Answering it: `responses` forms JSON and pages, `problem` has the status and the detail of each error, `words` has
+//!   what a page says about it, `status` answers for the service itself, and `pending_reply` and `delayed_replies` carry a
+//!   response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
@@ -35,6 +36,7 @@ mod route;
 mod settings;
 mod status;
 pub mod submit;
+mod words;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -97,10 +97,6 @@ pub(super) struct ProblemJson<'a> {
 
 /// Characters of a client's text that an error repeats.
 const MAX_EXCERPT: usize = 200;
-/// The words beside a form that could not be stored for a reason that passes.
-const NOT_SENT: &str = "Not sent: the board is unavailable right now. Your text is still here. Press Send again in a \
-    moment; it will be posted only once.";
-
 impl Problem {
     /// Too many submits, with this long to wait.
     pub fn rate_limited(wait: Duration) -> Problem {
@@ -152,7 +148,7 @@ impl Problem {
         self.row().1
     }
 
-    /// What is wrong and what to do about it.
+    /// What is wrong and what to do about it, for programs and their authors.
     pub fn detail(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Problem::Message(invalid) => return Cow::Owned(invalid.to_string()),
@@ -205,14 +201,6 @@ impl Problem {
             Problem::ShuttingDown => "The service is shutting down. Try again in a moment.",
             Problem::VersionNotSupported => "Use HTTP/1.1 or HTTP/1.0.",
         })
-    }
-
-    /// The same, beside a form that is shown once more.
-    pub fn form_detail(&self) -> Cow<'static, str> {
-        match self {
-            Problem::DatabaseUnavailable | Problem::Overloaded | Problem::ShuttingDown => Cow::Borrowed(NOT_SENT),
-            _ => self.detail(),
-        }
     }
 
     /// Headers that the status calls for.

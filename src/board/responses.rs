@@ -98,13 +98,14 @@ pub(super) fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Respons
 /// An error: a page for a path of this depth where the client prefers one, otherwise `application/problem+json`.
 pub(super) fn problem(pages: &Pages, problem: &Problem, page: Option<Depth>, request_id: &str) -> Response {
     let header = problem.header();
-    let detail = problem.detail();
     if let Some(depth) = page {
-        let body = Body::whole(pages.error(problem.title(), &detail, depth));
+        let (heading, advice) = problem.words();
+        let body = Body::whole(pages.error(heading, &advice, depth));
         return html(problem.status(), header.as_slice(), body);
     }
     let headers = [&[("Content-Type", "application/problem+json"), NO_STORE, VARY], header.as_slice()].concat();
-    Response::new(problem.status(), &headers, json_body(&ProblemJson::new(problem, &detail, request_id)))
+    let body = json_body(&ProblemJson::new(problem, &problem.detail(), request_id));
+    Response::new(problem.status(), &headers, body)
 }
 
 fn moment<S: Serializer>(moment: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {

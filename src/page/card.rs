@@ -1,8 +1,8 @@
 //! A message as an item of a list: its text, its times, and the link to its own page.
 
 use super::depth::Depth;
-use super::template::Template;
-use super::{print, text};
+use super::template::{Template, print};
+use super::text;
 use crate::message::{Message, Timestamp};
 
 /// Renders cards. The newest page has up to 50 of them, so nothing here allocates for a usual message.

@@ -2,8 +2,7 @@
 
 use super::card::{Card, Fold};
 use super::depth::Depth;
-use super::print;
-use super::template::Template;
+use super::template::{Template, print};
 use crate::message::Message;
 
 /// Where the messages of a page stand in the board.

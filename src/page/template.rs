@@ -1,5 +1,7 @@
 //! A file in `templates/`, split at its placeholders, which are written `{{name}}`.
 
+use std::fmt::{Arguments, Write};
+
 /// A template. It escapes nothing: that is the work of what fills it.
 pub(super) struct Template {
     /// Text, and the name of the placeholder after it.
@@ -37,4 +39,10 @@ impl Template {
     pub(super) fn names(&self) -> String {
         self.parts.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Appends numbers and the like, which need no escaping.
+pub(super) fn print(out: &mut String, arguments: Arguments<'_>) {
+    // Writing to a string can't fail.
+    let _ = out.write_fmt(arguments);
 }

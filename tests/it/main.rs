@@ -23,6 +23,7 @@ mod lost_replies;
 mod metrics;
 mod once;
 mod outage;
+mod pages;
 mod process;
 mod properties;
 mod protocol;
