@@ -3,8 +3,8 @@
 // Text from people goes in as text, never as HTML.
 "use strict";
 
-const form = document.getElementById("new-message");
-const list = document.getElementById("messages");
+const form = byId("new-message");
+const list = byId("messages");
 const root = document.querySelector("h1 a");
 // Only the page of one message lies in a folder.
 const isList = root.getAttribute("href") === "./";
@@ -12,7 +12,11 @@ const query = new URLSearchParams(location.search);
 // Links gain other parameters on their way, which change nothing.
 const isNewest = form && list && !query.has("before") && !query.has("after");
 // The only place for words that a screen reader says when it has time.
-const hint = document.getElementById("hint");
+const hint = byId("hint");
+
+function byId(id) {
+  return document.getElementById(id);
+}
 
 function create(name, properties, ...children) {
   const element = Object.assign(document.createElement(name), properties);
@@ -58,7 +62,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 // Moderators load the script for it, when they ask for it or did so in this tab.
-const moderate = document.getElementById("moderate");
+const moderate = byId("moderate");
 const TOKEN = `moderator ${root.href}`;
 let token = recall("sessionStorage", TOKEN);
 

@@ -1,8 +1,8 @@
 // The form: drafts, sending without a reload, and what went wrong, in words for people.
 
 const AWAY = "The board is unavailable right now. Your message is kept here, and will be posted once it is back.";
-const problem = document.getElementById("problem");
-const text = document.getElementById("text");
+const problem = byId("problem");
+const text = byId("text");
 const button = form?.querySelector("button");
 const DRAFT = `draft ${location.pathname}`;
 // The hint counts down once less than this part of the limit is left.

@@ -17,7 +17,7 @@ function isReading() {
 
 // Shows a message in its place, or its new text.
 function show(message) {
-  const known = document.getElementById(`m${message.id}`);
+  const known = byId(`m${message.id}`);
   if (known) return update(known, message);
   const last = list.lastElementChild;
   if (!last || idOf(last) > message.id || !isReading()) return insert(message);
@@ -27,7 +27,7 @@ function show(message) {
 }
 
 function update(known, message) {
-  // Somebody edits it, or may still undo a change.
+  // A moderator edits it, or may still undo a change.
   if (known.querySelector("form, .note")) return;
   const card = cardOf(message);
   if (known.className) card.className = known.className;
@@ -41,23 +41,23 @@ function insert(message) {
   const older = Array.from(list.children).find((other) => idOf(other) < message.id);
   if (older || !list.children.length) {
     card.className = "new";
-    setTimeout(() => card.removeAttribute("class"), 3000);
+    setTimeout(() => byId(card.id)?.classList.remove("new"), 3000);
   }
   list.insertBefore(card, older ?? null);
   tidy();
 }
 
 function remove(id) {
-  const card = document.getElementById(`m${id}`);
-  // Keeps what a moderator types.
-  if (card?.querySelector("form")) return;
+  const card = byId(`m${id}`);
+  // Keeps what a moderator types, and what is being saved.
+  if (card?.querySelector("form, :not(.gone) > .note")) return;
   card?.remove();
   if (held.delete(id)) announceHeld();
   tidy();
 }
 
 function announceHeld() {
-  const words = held.size === 1 ? "1 new message" : `${held.size} new messages`;
+  const words = `${held.size} new message${held.size === 1 ? "" : "s"}`;
   bar.hidden = !held.size;
   bar.textContent = words;
   if (held.size) say(words);
@@ -72,8 +72,7 @@ function release() {
 }
 
 function tidy() {
-  const empty = document.getElementById("empty");
-  if (empty) empty.textContent = list.children.length ? "" : EMPTY;
+  if (isNewest) byId("empty").textContent = list.children.length ? "" : EMPTY;
   if (list.children.length <= MAX_CARDS) return;
   while (list.children.length > MAX_CARDS) list.lastElementChild.remove();
   let older = document.querySelector("[rel=next]");

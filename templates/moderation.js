@@ -71,23 +71,25 @@ function complain(place, words) {
   place.append(create("p", { role: "alert" }, words));
 }
 
-// Acts after some seconds, when the page is left, or not at all.
+// Acts after some seconds, when the page is left, or not at all. The act resolves to what then changes the card.
 function postpone(card, words, act, undo) {
   card.querySelector(":scope > [role=alert]")?.remove();
-  const end = (next) => {
+  const end = async (next) => {
     clearTimeout(timer);
     pending.delete(go);
-    const hasFocus = note.contains(document.activeElement);
+    const hasFocus = button === document.activeElement;
+    button.remove();
+    // Until the board has answered, the note keeps others from changing the card.
+    const show = await next();
     note.remove();
-    next();
-    if (!hasFocus) return;
-    const near = card.matches(".gone") ? (card.nextElementSibling ?? card.previousElementSibling) : card;
-    near?.querySelector(".tools button")?.focus();
+    show?.();
+    const near = card.isConnected ? card : list;
+    if (hasFocus && document.activeElement === document.body) near.querySelector(".tools button")?.focus();
   };
   const go = () => end(act);
   const timer = setTimeout(go, UNDO);
-  const undoNow = () => {
-    end(undo);
+  const undoNow = async () => {
+    await end(undo);
     refresh();
   };
   // Screen readers say the label, because the button gets the focus.
@@ -100,19 +102,24 @@ function postpone(card, words, act, undo) {
 
 function discard(card) {
   card.classList.add("gone");
-  const back = () => card.removeAttribute("class");
+  const back = () => card.classList.remove("gone");
   postpone(card, "Deleted.", async () => {
     const response = await change("DELETE", card);
-    if (response?.ok || response?.status === 404) return isList ? remove(idOf(card)) : location.assign(root);
-    back();
-    complain(card, await reason(response));
+    if (response?.ok || response?.status === 404) return () => (isList ? remove(idOf(card)) : location.assign(root));
+    const words = await reason(response);
+    return () => {
+      back();
+      complain(card, words);
+    };
   }, back);
 }
 
 async function edit(card) {
   const response = await request(`messages/${idOf(card)}`);
   if (!response?.ok) return complain(card, await reason(response));
-  openEditor(card, (await response.json()).message);
+  const { message } = await response.json();
+  // It may have changed meanwhile.
+  openEditor(byId(card.id) ?? card, message);
 }
 
 function openEditor(card, value, words) {
@@ -145,9 +152,12 @@ function openEditor(card, value, words) {
 
 async function save(card, message, restore) {
   const response = await change("PUT", card, JSON.stringify({ message }));
-  if (response?.ok) return update(card, await response.json());
-  restore();
-  openEditor(card, message, await reason(response));
+  const answer = response?.ok ? await response.json() : await reason(response);
+  if (response?.ok) return () => update(card, answer);
+  return () => {
+    restore();
+    openEditor(card, message, answer);
+  };
 }
 
 setToken(token);

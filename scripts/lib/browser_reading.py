@@ -31,7 +31,7 @@ CARD = """(id) => {
 
 
 def the_page_weighs_less_than_16000_bytes(board, browser):
-    heavy = Board(board.folder, ADMIN_TOKEN=PASSWORD, PAGE_INTRO="What this board is for.", PAGE_FOOTER="on")
+    heavy = Board(board.folder, ADMIN_TOKEN=PASSWORD, PAGE_INTRO="What this board is for.", PAGE_FOOTER="on", PUBLIC_URL="https://board.example.org/")
     html = heavy.read("")
     style, script = (heavy.read(re.search(pattern, html)[1]) for pattern in (r'href="\./(assets/[^"]*css)"', r'src="\./([^"]*)"'))
     moderation = heavy.read("assets/" + re.search(r"moderation-\w+\.js", script)[0])
