@@ -216,7 +216,7 @@ ENV
 # Errors are found before anything is built, and a failed start leaves no container.
 failed_start() {
     heading "a failed start"
-    local two=$APP_NAME-two port
+    local two=$APP_NAME-failed port
     board_is_up
     port=$(free_port)
     on_two() { env -u APP_IMAGE APP_NAME="$two" APP_PORT="$port" "$@"; }
