@@ -222,7 +222,7 @@ fn fit_descriptors(wanted: usize) -> usize {
     fits
 }
 
-/// The name of this machine, which tells the replicas apart.
+/// The name of this machine. Each replica has its own.
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.chars().filter(char::is_ascii_graphic).collect()

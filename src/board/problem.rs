@@ -105,7 +105,7 @@ impl Problem {
         Problem::RateLimited((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).to_string())
     }
 
-    /// Status, title and code.
+    /// Status, title and code. The title is the reason phrase of the status, as RFC 9457 asks for where there is no type.
     fn row(&self) -> (u16, &'static str, &'static str) {
         match self {
             Problem::Message(InvalidMessage::Empty) => (400, "Bad Request", "empty_message"),
@@ -143,11 +143,6 @@ impl Problem {
     /// The status code.
     pub fn status(&self) -> u16 {
         self.row().0
-    }
-
-    /// The reason phrase of the status, as RFC 9457 asks for where there is no type.
-    pub fn title(&self) -> &'static str {
-        self.row().1
     }
 
     /// What is wrong and what to do about it, for programs and their authors.

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spliced_body_is_sent_in_order_and_counted_whole() {
+    fn a_spliced_body_is_sent_in_order_with_its_complete_length() {
         let part = |text: &str| Arc::new(text.as_bytes().to_vec());
         let body = Body::Split { before: part("before "), own: "own".to_owned(), after: part(" after") };
         let out = print(Response::new(200, &[], body), &[], false);

@@ -177,3 +177,14 @@ fn crawlers_may_read_messages_and_nothing_else() {
     assert!(robots.text().contains("User-agent: *\n"));
     assert_eq!(board.service.ask("POST", "/robots.txt", &[], b"").status, 405);
 }
+
+#[test]
+fn a_page_without_messages_weighs_less_than_16_kb_with_all_that_it_loads() {
+    let board = Board::start();
+    let page = board.get("/");
+    let assets = page.text().split('"').filter_map(|part| part.strip_prefix('.'));
+    let assets: Vec<&str> = assets.filter(|path| path.ends_with(".css") || path.ends_with(".js")).collect();
+    assert_eq!(assets.len(), 2, "{assets:?}");
+    let weight = page.body.len() + assets.iter().map(|path| board.get(path).body.len()).sum::<usize>();
+    assert!(weight < 16 * 1024, "{weight} bytes");
+}
