@@ -1,7 +1,7 @@
 //! The pages and the feed: templates that are compiled in, and the only place where text becomes HTML or XML.
 //!
-//! `template` splits the files, `depth` leads links to the board, `card` is a message, `list` is a page of them, and `text`
-//! escapes.
+//! `template` splits the files, `depth` leads links to the board, `card` is a message, `list` is a page of them, `feed` is
+//! the feed, and `text` escapes.
 
 use std::sync::Arc;
 
@@ -9,13 +9,12 @@ use sha2::{Digest, Sha256};
 
 use self::card::{Card, Fold};
 pub use self::depth::Depth;
+pub use self::feed::Feed;
 use self::list::List;
 pub use self::list::{Part, Position};
 use self::template::{Template, print};
 use self::text::push_escaped;
 use crate::message::Message;
-
-pub use self::feed::Feed;
 
 mod card;
 mod depth;

@@ -71,7 +71,8 @@ impl PointOps {
                 (None, _) => not_found(*id),
                 (Some(message), None) => pending.unless_held(&responses::message(&message, self.allow)),
                 (Some(message), Some(depth)) => {
-                    responses::html(200, &[], Body::whole(self.pages.message(&message, depth)))
+                    let page = self.pages.message(&message, depth);
+                    pending.unless_held(&responses::message_page(page, self.allow))
                 }
             },
             PointOp::PageBefore(id) => self.page_before(client, *id)?,

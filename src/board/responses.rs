@@ -17,6 +17,8 @@ pub(super) const FOR_A_DAY: (&str, &str) = ("Cache-Control", "public, max-age=86
 /// The same URL has a page for browsers and JSON for programs.
 pub(super) const VARY: (&str, &str) = ("Vary", "Accept");
 const JSON: (&str, &str) = ("Content-Type", "application/json");
+const HTML: [(&str, &str); 3] =
+    [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", CONTENT_SECURITY_POLICY), VARY];
 
 /// A text without markup.
 pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
@@ -64,6 +66,11 @@ pub(super) fn message(message: &Message, allow: &str) -> Representation {
     Representation::new(&[JSON, VARY, ("Allow", allow)], json_bytes(&MessageJson::from(message)))
 }
 
+/// The page of a message; `allow` has its methods.
+pub(super) fn message_page(page: String, allow: &str) -> Representation {
+    Representation::new(&[&HTML[..], &[("Allow", allow)]].concat(), page.into_bytes())
+}
+
 /// Messages as JSON, and the URL that continues the list, which is a link too (RFC 8288); `allow` has the methods of
 /// the list.
 pub(super) fn list(messages: &[Message], next: Option<String>, allow: &str) -> Representation {
@@ -83,13 +90,7 @@ pub(super) fn feed(xml: String) -> Representation {
 
 /// A page.
 pub(super) fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Response {
-    let page = [
-        ("Content-Type", "text/html; charset=utf-8"),
-        NO_STORE,
-        ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
-        VARY,
-    ];
-    Response::new(status, &[&page, headers].concat(), body)
+    Response::new(status, &[&HTML, &[NO_STORE][..], headers].concat(), body)
 }
 
 /// A file that is part of the program.

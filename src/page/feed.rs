@@ -2,8 +2,9 @@
 //!
 //! The id of an entry is its permalink, which stays the same as long as `PUBLIC_URL` does.
 
-use super::text::push_escaped;
-use super::{Template, print};
+use super::TITLE_CHARS;
+use super::template::{Template, print};
+use super::text::{self, push_escaped};
 use crate::message::{Message, Timestamp};
 
 /// Renders the feed of one board.
@@ -16,8 +17,6 @@ pub struct Feed {
 
 /// The required time of a message whose time is unknown, and of a board without messages. It must not change.
 const UNKNOWN_TIME: &str = "1970-01-01T00:00:00Z";
-/// Characters of a message that are its title.
-const TITLE_CHARS: usize = 80;
 
 impl Feed {
     /// The feed of a board called `title`, which people reach at the URL `board`; it ends with a slash.
@@ -73,17 +72,11 @@ fn push_time(out: &mut String, moment: Option<Timestamp>) {
     }
 }
 
-/// The beginning of the first line that is not blank.
+/// The title that the page of the message has too; Atom requires one of each message.
 fn push_title(out: &mut String, message: &Message) {
-    let Some(line) = message.text.lines().map(str::trim).find(|line| !line.is_empty()) else {
-        return print(out, format_args!("Message {}", message.id));
-    };
-    match line.char_indices().nth(TITLE_CHARS) {
-        Some((end, _)) => {
-            push_text(out, &line[..end]);
-            out.push('…');
-        }
-        None => push_text(out, line),
+    match text::beginning(&message.text, TITLE_CHARS).as_str() {
+        "" => print(out, format_args!("Message {}", message.id)),
+        title => push_text(out, title),
     }
 }
 
@@ -131,13 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn a_title_is_the_beginning_of_the_first_line_with_text() {
-        assert_eq!(title("short"), "short");
-        assert_eq!(title("\n \t\n first \nsecond"), "first");
-        assert_eq!(title(&"é".repeat(80)), "é".repeat(80));
-        assert_eq!(title(&"é".repeat(81)), format!("{}…", "é".repeat(80)));
-        assert_eq!(title("<&>"), "&lt;&amp;&gt;");
-        for blank in ["", "\n \n"] {
+    fn a_title_is_the_beginning_of_the_text_and_never_empty() {
+        assert_eq!(title("one\n\ntwo"), "one two");
+        assert_eq!(title(&"é".repeat(TITLE_CHARS + 1)), format!("{}…", "é".repeat(TITLE_CHARS)));
+        assert_eq!(title("<&>\u{ffff}"), "&lt;&amp;&gt;\u{fffd}");
+        for blank in ["", "\n \n", "\0"] {
             assert_eq!(title(blank), "Message 7");
         }
     }
@@ -148,7 +139,7 @@ mod tests {
         let escaped =
             "]]&gt;&lt;/content&gt;&lt;script&gt;&amp;amp;&quot;&#39;\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}{{text}}";
         let xml = Feed::new(hostile, "https://board.example/?'&\"<").render(&[message(1, hostile)]);
-        assert_eq!(xml.matches(escaped).count(), 4, "title, author, title and content: {xml}");
+        assert_eq!(xml.matches(escaped).count(), 3, "title, author and content: {xml}");
         assert!(!xml.contains("<script>") && !xml.contains('\0'), "{xml}");
         assert!(xml.contains("href=\"https://board.example/?&#39;&amp;&quot;&lt;\""), "{xml}");
         let kept = "a\tb\nc \u{85}\u{2028}\u{fffd}😀";

@@ -58,6 +58,30 @@ fn what_a_client_holds_is_not_sent_again() {
 }
 
 #[test]
+fn the_page_and_the_json_of_a_message_have_different_tags() {
+    let board = Board::with(&[("ADMIN_TOKEN", TOKEN)]);
+    let path = format!("/messages/{}", board.submit("first").id());
+    let get =
+        |accept: &str, tags: &str| board.service.ask("GET", &path, &[("Accept", accept), ("If-None-Match", tags)], b"");
+    let (json, page) = (get("application/json", ""), get("text/html", ""));
+    assert!(page.text().starts_with("<!doctype html>"));
+    assert_ne!(tag(&json), tag(&page));
+    for (accept, own, other) in [("application/json", tag(&json), tag(&page)), ("text/html", tag(&page), tag(&json))] {
+        let held = get(accept, &own);
+        assert_eq!((held.status, held.header("Vary"), held.header("ETag")), (304, Some("Accept"), Some(own.as_str())));
+        let sent = get(accept, &other);
+        assert_eq!(
+            (sent.status, sent.header("Vary"), sent.header("Cache-Control")),
+            (200, Some("Accept"), Some("no-cache"))
+        );
+        assert_eq!(sent.header("Allow"), Some("GET, HEAD, PUT, DELETE, OPTIONS"));
+        assert_eq!(get(accept, &format!("{other}, {own}")).status, 304, "a cache that keeps both");
+    }
+    assert_eq!(board.service.json("PUT", &path, &[AUTHORIZATION], "second").status, 200);
+    assert!(get("text/html", &tag(&page)).text().contains("second"));
+}
+
+#[test]
 fn each_change_of_a_message_changes_its_tag_and_that_of_its_lists() {
     let board = Board::with(&[("ADMIN_TOKEN", TOKEN)]);
     let id = board.submit("first").id();

@@ -43,7 +43,7 @@ fn a_message_is_a_page_for_browsers_and_json_for_programs() {
     }
     assert!(html.header("Content-Security-Policy").is_some_and(|policy| policy.contains("default-src 'none'")));
     for answer in [&json, &html] {
-        assert_eq!((answer.header("Vary"), answer.header("Cache-Control")), (Some("Accept"), Some("no-store")));
+        assert_eq!((answer.header("Vary"), answer.header("Cache-Control")), (Some("Accept"), Some("no-cache")));
     }
     let by_quality = |accept: &str| {
         let answer = board.service.ask("GET", &path, &[("Accept", accept)], b"");
