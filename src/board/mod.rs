@@ -152,7 +152,7 @@ impl Board {
             Route::Metrics => Ok(Plan::Answer(status::metrics(self.lifecycle.readiness()))),
             Route::OpenApi => Ok(Plan::Answer(self.description.response())),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
-            Route::Icon => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
+            Route::Icon => Ok(Plan::Answer(responses::asset(responses::FOR_A_DAY, self.pages.icon()))),
             Route::Robots => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, responses::PLAIN, ROBOTS))),
             Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),
             Route::Page => self.page(request),
@@ -265,7 +265,7 @@ impl Board {
 
     fn asset(&self, name: &str) -> Result<Response, Problem> {
         let asset = self.pages.asset(name).ok_or(Problem::NotFound)?;
-        Ok(responses::file(responses::FOR_EVER, asset.content_type, asset.content))
+        Ok(responses::asset(responses::FOR_EVER, asset))
     }
 }
 

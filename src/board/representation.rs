@@ -1,7 +1,7 @@
 //! Responses that a client may hold already: their entity tags, and 304 in place of them (RFC 9110, sections 8.8.3 and
 //! 13.1.2). Never decides what a body says.
 //!
-//! A tag is a hash of the body. So it is strong, the same on all replicas, and different for JSON and HTML of one URL.
+//! A tag is a hash of the body. So it is strong, the same on each replica, and different for JSON and HTML of one URL.
 
 use std::fmt;
 

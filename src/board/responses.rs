@@ -6,7 +6,7 @@ use super::problem::{Problem, ProblemJson};
 use super::representation::Representation;
 use crate::http::{Body, Response};
 use crate::message::{Message, Timestamp};
-use crate::page::{CONTENT_SECURITY_POLICY, Depth, Pages};
+use crate::page::{Asset, CONTENT_SECURITY_POLICY, Depth, Pages};
 
 /// What changes from one moment to the next, and has no entity tag.
 pub(super) const NO_STORE: (&str, &str) = ("Cache-Control", "no-store");
@@ -94,8 +94,13 @@ pub(super) fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Respons
 }
 
 /// A file that is part of the program.
-pub(super) fn file(cache: (&str, &str), content_type: &str, content: &'static str) -> Response {
+pub(super) fn file(cache: (&str, &str), content_type: &str, content: &str) -> Response {
     Response::new(200, &[("Content-Type", content_type), cache], Body::whole(content))
+}
+
+/// A file that pages load.
+pub(super) fn asset(cache: (&str, &str), asset: &Asset) -> Response {
+    file(cache, asset.content_type, &asset.content)
 }
 
 /// A line of text.
