@@ -10,7 +10,7 @@ use crate::support::database::unique;
 use crate::support::service::collect_lines;
 use crate::support::{Board, eventually};
 
-const DOCUMENT: &str = include_str!("../../docs/api.md");
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md");
 
 /// Forwards connections to the service. The response on the first one is lost.
 struct Front {
@@ -80,12 +80,12 @@ fn forward_responses(links: &Mutex<Links>, mut from: TcpStream, mut to: TcpStrea
 }
 
 /// The only code block of `docs/api.md` in this language.
-fn code(language: &str) -> &'static str {
+fn code(language: &str) -> String {
+    let document = fs::read_to_string(DOCUMENT).expect("docs/api.md");
     let fence = format!("```{language}\n");
-    let mut blocks = DOCUMENT.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap());
-    let block = blocks.next().unwrap_or_else(|| panic!("no {language} in docs/api.md"));
-    assert_eq!(blocks.next(), None);
-    block
+    let blocks: Vec<&str> = document.split(&fence).skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 1, "blocks of {language} in docs/api.md");
+    blocks[0].to_owned()
 }
 
 fn run_client(program: &str, language: &str, extension: &str) {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use twotier::board::input::{DEFAULT_LIMIT, MAX_LIMIT};
+use twotier::http::head::{MAX_HEAD, MAX_HEADERS};
 use twotier::idempotency_key::MAX_KEY;
 
 use crate::support::Board;
@@ -117,6 +118,9 @@ fn the_limits_are_those_of_the_code_and_of_the_settings() {
     assert_eq!((&limit["minimum"], &limit["maximum"]), (&1.into(), &MAX_LIMIT.into()));
     assert_eq!(limit["default"], DEFAULT_LIMIT);
     assert_eq!(components["schemas"]["MessageList"]["properties"]["messages"]["maxItems"], MAX_LIMIT);
+    let large = &components["responses"]["431"]["description"];
+    let head = format!("larger than {} KiB, or there are more than {MAX_HEADERS} headers", MAX_HEAD / 1024);
+    assert!(large.as_str().unwrap().contains(&head), "{large}");
     assert_eq!(description["info"]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(board.get("/openapi.json").text().find("{{"), None, "a placeholder is left");
 }
