@@ -1,5 +1,5 @@
 """Tests that the page is for everyone: screens, zoom, colours, print, keyboard and axe; and its pictures."""
-from browser_board import HURRY, REST, Board, card, log_in, problem, scroll_down, send
+from browser_board import HURRY, REST, Board, log_in, problem, scroll_down, send
 
 # Their text needs 24 pixels of height; they stand in lines of text, or alone in a card.
 SMALL = "li > a, li > p a, h1 a"

@@ -1,5 +1,5 @@
 """Tests of editing and deleting."""
-from browser_board import HURRY, PASSWORD, Board, card, log_in, send, until
+from browser_board import HURRY, PASSWORD, Board, card, log_in, until
 
 
 def is_stored(board, identity):
