@@ -147,7 +147,8 @@ function openEditor(card, value, words) {
   card.querySelector(":scope > form, :scope > [role=alert]")?.remove();
   card.append(editor);
   if (words) complain(editor, words);
-  field.focus();
+  // A change that failed later must not interrupt what the moderator does now.
+  if (!words || document.activeElement === document.body) field.focus();
 }
 
 async function save(card, message, restore) {
