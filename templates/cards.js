@@ -30,11 +30,11 @@ function timeOf(moment) {
 function fill(element, message) {
   const isBlank = (line) => /^[ \t]*$/.test(line);
   const lines = message.split("\n");
-  const shown = lines.filter((line, index) => index === 0 || !isBlank(line) || !isBlank(lines[index - 1]));
+  const shown = lines.filter((line, index) => !index || !isBlank(line) || !isBlank(lines[index - 1]));
   const pieces = shown.join("\n").split(/(https?:\/\/[^\s<>"]*[^\s<>"'.,;:!?)\]}])/i);
   const link = (href) => create("a", { href, rel: "nofollow ugc noopener" }, href);
   element.replaceChildren(...pieces.map((piece, index) => (index % 2 ? link(piece) : piece)));
-  return shown.reduce((sum, line) => sum + Math.max(1, Math.ceil(Array.from(line).length / LINE_CHARS)), 0);
+  return shown.reduce((sum, line) => sum + Math.max(1, Math.ceil([...line].length / LINE_CHARS)), 0);
 }
 
 function cardOf(message) {

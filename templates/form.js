@@ -4,7 +4,10 @@ const AWAY = "The board is unavailable right now. Your message is kept here, and
 const problem = byId("problem");
 const text = byId("text");
 const button = form?.querySelector("button");
+const max = Number(form?.dataset.max);
 const DRAFT = `draft ${location.pathname}`;
+// The key of a draft that was sent, perhaps without an answer.
+const DRAFT_KEY = `key ${DRAFT}`;
 // The hint counts down once less than this part of the limit is left.
 const NEAR_LIMIT = 0.1;
 
@@ -18,15 +21,14 @@ function newKey() {
 
 // Characters as the server counts them: line ends are one, blanks around the text do not count.
 function count(value) {
-  return Array.from(value.replace(/\r\n/g, "\n").trim()).length;
+  return [...value.replace(/\r\n/g, "\n").trim()].length;
 }
 
 function tooLong(length) {
-  return `${length} characters; the limit is ${form.dataset.max}`;
+  return `${length} characters; the limit is ${max}`;
 }
 
 function showLimit() {
-  const max = Number(form.dataset.max);
   const length = count(text.value);
   const left = max - length;
   say(left > max * NEAR_LIMIT ? `At most ${max} characters` : left < 0 ? tooLong(length) : `${left} left`);
@@ -48,9 +50,9 @@ function fail(words) {
 
 // Counts down until the next message is allowed.
 function wait(seconds) {
-  fail(`Too many messages. Try again in ${seconds} s.`);
-  const shown = problem.textContent;
-  setTimeout(() => problem.textContent === shown && (seconds > 1 ? wait(seconds - 1) : typed()), 1000);
+  const words = `Too many messages. Try again in ${seconds} s.`;
+  fail(words);
+  setTimeout(() => problem.textContent === words && (seconds > 1 ? wait(seconds - 1) : typed()), 1000);
 }
 
 // Tries until the board answers. A lost answer may mean stored: the same key makes each attempt the same submit.
@@ -70,11 +72,12 @@ async function submit(event) {
   const key = form.elements.key;
   if (button.disabled) return;
   const length = count(text.value);
-  if (length > Number(form.dataset.max)) return fail(tooLong(length));
+  if (length > max) return fail(tooLong(length));
   if (length === 0) return fail("Write something first.");
   button.disabled = text.readOnly = true;
   button.textContent = "Sending…";
   problem.textContent = "";
+  keep("localStorage", DRAFT_KEY, key.value);
   try {
     let response = await send(text.value, key.value);
     // The key belongs to a text that was sent before this one.
@@ -83,6 +86,7 @@ async function submit(event) {
     if (response.ok && answer) {
       text.value = "";
       key.value = newKey();
+      keep("localStorage", DRAFT_KEY);
       typed();
       // On a page of older messages the new one has no place.
       if (!isNewest) return location.assign(url(`./#m${answer.id}`));
@@ -107,5 +111,6 @@ if (form && list) {
   text.addEventListener("input", typed);
   text.setAttribute("aria-keyshortcuts", "n");
   text.value ||= recall("localStorage", DRAFT) ?? "";
+  form.elements.key.value = recall("localStorage", DRAFT_KEY) ?? form.elements.key.value;
   if (text.value) typed();
 }

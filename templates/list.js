@@ -38,7 +38,7 @@ function update(known, message) {
 
 function insert(message) {
   const card = cardOf(message);
-  const older = Array.from(list.children).find((other) => idOf(other) < message.id);
+  const older = [...list.children].find((other) => idOf(other) < message.id);
   if (older || !list.children.length) {
     card.className = "new";
     setTimeout(() => byId(card.id)?.classList.remove("new"), 3000);
@@ -64,7 +64,7 @@ function announceHeld() {
 }
 
 function release() {
-  const messages = Array.from(held.values());
+  const messages = [...held.values()];
   held.clear();
   messages.forEach(insert);
   announceHeld();

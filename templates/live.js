@@ -17,8 +17,7 @@ function follow() {
     delay = FIRST_POLL;
     refresh();
   });
-  on("message", (event) => show(JSON.parse(event.data)));
-  on("edit", (event) => show(JSON.parse(event.data)));
+  for (const name of ["message", "edit"]) on(name, (event) => show(JSON.parse(event.data)));
   on("delete", (event) => remove(JSON.parse(event.data).id));
   on("reset", refresh);
   on("error", () => {

@@ -15,7 +15,7 @@ function setToken(value) {
   keep("sessionStorage", TOKEN, value);
   moderate.textContent = token ? "Stop moderating" : "Moderate";
   list.querySelectorAll(".tools").forEach((tools) => tools.remove());
-  Array.from(list.children).forEach(equip);
+  [...list.children].forEach(equip);
 }
 
 // Gives a card its buttons.
@@ -137,7 +137,7 @@ function openEditor(card, value, words) {
   const editor = create("form", {
     onsubmit(event) {
       event.preventDefault();
-      const before = Array.from(body.childNodes);
+      const before = [...body.childNodes];
       const restore = () => body.replaceChildren(...before);
       close();
       fill(body, field.value);
@@ -147,7 +147,8 @@ function openEditor(card, value, words) {
   card.querySelector(":scope > form, :scope > [role=alert]")?.remove();
   card.append(editor);
   if (words) complain(editor, words);
-  field.focus();
+  // A change that failed later must not interrupt what the moderator does now.
+  if (!words || document.activeElement === document.body) field.focus();
 }
 
 async function save(card, message, restore) {

@@ -1,8 +1,22 @@
 """Tests that the page is for everyone: screens, zoom, colours, print, keyboard and axe; and its pictures."""
-from browser_board import HURRY, REST, Board, card, log_in, problem, scroll_down, send
+from browser_board import HURRY, REST, Board, log_in, problem, scroll_down, send
 
 # Their text needs 24 pixels of height; they stand in lines of text, or alone in a card.
 SMALL = "li > a, li > p a, h1 a"
+
+
+# Of the edge of a control, or its ground where it has no edge, with the ground of the first element around it that has one.
+CONTRAST = """(selector) => {
+    const element = document.querySelector(selector);
+    const isClear = (colour) => colour.endsWith(", 0)");
+    const ground = (at) => isClear(getComputedStyle(at).backgroundColor) ? ground(at.parentElement) : getComputedStyle(at).backgroundColor;
+    const light = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).map((part) => part / 255)
+        .map((part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+    const edge = getComputedStyle(element).borderTopColor;
+    const pair = [isClear(edge) ? ground(element) : edge, ground(element.parentElement)].map(light);
+    return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+}"""
 
 
 def fits(page):
@@ -45,6 +59,19 @@ def dark_and_light_follow_the_reader(board, browser):
         page = browser.open(board, color_scheme=scheme)
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(grounds) == 2
+
+
+def the_edges_of_controls_stand_out_from_what_is_around_them(board, browser):
+    identity = board.post("edited")
+    board.post_many(60)
+    for scheme in ("light", "dark"):
+        page = browser.open(board, f"?before={identity + 2}#m{identity}", color_scheme=scheme)
+        log_in(page)
+        page.click(f"#m{identity} button:text-is('Edit')")
+        page.wait_for_selector("li textarea")
+        for selector in ("#text", "#new-message button", "nav a", "li textarea", "li .plain", "li form button:not(.plain)"):
+            contrast = page.evaluate(CONTRAST, selector)
+            assert contrast >= 3, (scheme, selector, contrast)
 
 
 def controls_have_a_border_in_forced_colours(board, browser):

@@ -1,5 +1,5 @@
 """Tests of editing and deleting."""
-from browser_board import HURRY, PASSWORD, Board, card, log_in, send, until
+from browser_board import HURRY, PASSWORD, Board, card, log_in, until
 
 
 def is_stored(board, identity):
@@ -174,7 +174,9 @@ def a_change_that_does_not_get_through_says_so_at_its_card_and_keeps_the_text(bo
         page.click(f"#m{identity} button:text-is('Edit')")
         page.fill(f"#m{identity} textarea", "typed")
         page.click(f"#m{identity} button:text-is('Save')")
+        page.focus("#text")
         page.wait_for_selector(f"#m{identity} form [role=alert]:text-is('{words}')")
+        assert page.evaluate("document.activeElement.id") == "text", "nothing interrupts what one does meanwhile"
         assert page.input_value(f"#m{identity} textarea") == "typed"
         page.click(f"#m{identity} button:text-is('Cancel')")
         assert page.inner_text(f"#m{identity} p[dir]") == "as it was"

@@ -1,8 +1,7 @@
 """Tests of what a reader sees: cards, times, links, pages, and the weight of it all."""
-import json
 import re
 
-from browser_board import HURRY, PASSWORD, Board, card, until, wait_live
+from browser_board import PASSWORD, Board, card, wait_live
 
 # HTML without messages, style and script together.
 MAX_WEIGHT = 16000

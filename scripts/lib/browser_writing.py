@@ -156,6 +156,24 @@ def a_message_whose_answer_is_lost_is_posted_once(board, browser):
     assert lost and board.sql("SELECT COUNT(*) FROM messages") == "1" and card(page, "sent twice").count() == 1
 
 
+def a_draft_that_was_sent_before_the_tab_was_closed_is_posted_once(board, browser):
+    browser.expects_errors = True
+    window = browser.window()
+    page = browser.tab(window, board)
+    lost = []
+    page.route("**/messages", lambda route: (lost.append(route.fetch()), route.abort()) if route.request.method == "POST" else route.continue_())
+    send(page, "sent and closed")
+    problem(page)
+    page.close()
+    page = browser.tab(window, board)
+    assert page.input_value("#text") == "sent and closed" and board.sql("SELECT COUNT(*) FROM messages") == "1"
+    page.click("#new-message button")
+    page.wait_for_function("() => hint.textContent === 'Posted'")
+    send(page, "the next one")
+    card(page, "the next one").wait_for()
+    assert board.sql("SELECT message FROM messages ORDER BY id").splitlines() == ["sent and closed", "the next one"]
+
+
 def a_rate_limit_counts_down(board, browser):
     browser.expects_errors = True
     limited = Board(board.folder, RATE_LIMIT="60", TRUSTED_PROXIES="127.0.0.1")
