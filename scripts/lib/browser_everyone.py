@@ -230,6 +230,6 @@ def take_pictures(board, browser, folder):
     ]:
         fair.sql(f"INSERT INTO messages (message, created_at) VALUES ('{text}', UTC_TIMESTAMP(6) - INTERVAL {minutes} MINUTE)")
     for name, width, scheme in [("light", 720, "light"), ("dark", 720, "dark"), ("phone", 360, "light")]:
-        page = browser.open(fair, viewport={"width": width, "height": 720}, color_scheme=scheme, device_scale_factor=2)
-        page.screenshot(path=str(folder / f"{name}.png"))
+        page = browser.open(fair, viewport={"width": width, "height": 640}, color_scheme=scheme, device_scale_factor=2)
+        page.screenshot(path=str(folder / f"{name}.png"), full_page=True)
     fair.stop()
