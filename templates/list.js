@@ -72,10 +72,12 @@ function release() {
 }
 
 function tidy() {
-  if (isNewest) byId("empty").textContent = list.children.length ? "" : EMPTY;
+  let older = document.querySelector("[rel=next]");
+  const isEmpty = !list.children.length;
+  if (isNewest) byId("empty").textContent = isEmpty && !older ? EMPTY : "";
+  if (isEmpty && older) refresh();
   if (list.children.length <= MAX_CARDS) return;
   while (list.children.length > MAX_CARDS) list.lastElementChild.remove();
-  let older = document.querySelector("[rel=next]");
   if (!older) {
     older = create("a", { rel: "next" }, "Older");
     document.querySelector("nav")?.remove();

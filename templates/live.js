@@ -7,18 +7,28 @@ const POLL = 10000;
 let delay = FIRST_POLL;
 let events = null;
 let poll = null;
+// Reads of the list that were asked for since the one under way began, and that one.
+let reads = 0;
+// The ids of the events during a read. They are newer than its answer.
+let touched = new Set();
 
 function follow() {
   if (!isNewest || events || poll || document.hidden) return;
   if (!window.EventSource) return later();
   events = new EventSource(url("events"));
   const on = (name, act) => events.addEventListener(name, act);
+  const change = (act) => (event) => {
+    const message = JSON.parse(event.data);
+    touched.add(message.id);
+    act(message);
+  };
   on("open", () => {
     delay = FIRST_POLL;
     refresh();
   });
-  for (const name of ["message", "edit"]) on(name, (event) => show(JSON.parse(event.data)));
-  on("delete", (event) => remove(JSON.parse(event.data).id));
+  on("message", change(show));
+  on("edit", change((message) => (byId(`m${message.id}`) || held.has(message.id)) && show(message)));
+  on("delete", change((message) => remove(message.id)));
   on("reset", refresh);
   on("error", () => {
     // The browser connects again by itself, but not after a refusal.
@@ -44,9 +54,19 @@ function unfollow() {
   events = poll = null;
 }
 
-// Shows what was posted, edited or deleted while there was no stream.
+// Shows what was posted, edited or deleted while there was no stream. One read at a time: it ends with another one when
+// that was asked for meanwhile.
 async function refresh() {
-  if (!isNewest) return;
+  if (!isNewest || ++reads > 1) return;
+  do {
+    reads = 1;
+    await readList();
+  } while (reads > 1);
+  reads = 0;
+}
+
+async function readList() {
+  touched = new Set();
   // Before the request: what arrives meanwhile may be newer than the answer.
   const shown = [...held.keys(), ...Array.from(list.children, idOf)];
   const read = async (path) => {
@@ -60,8 +80,9 @@ async function refresh() {
   if (!answer) return;
   const ids = answer.messages.map((message) => message.id);
   const oldest = answer.next ? Math.min(...ids) : 0;
+  if (!answer.next) document.querySelector("[rel=next]")?.remove();
   shown.filter((id) => id >= oldest && !ids.includes(id)).forEach(remove);
-  answer.messages.forEach(show);
+  answer.messages.filter((message) => !touched.has(message.id)).forEach(show);
 }
 
 if (isNewest) {

@@ -104,6 +104,44 @@ def a_tab_that_was_hidden_for_long_has_no_gap(board, browser):
     assert ids == [int(identity) for identity in stored]
 
 
+def an_edit_of_a_message_on_an_older_page_stays_off_the_newest(board, browser):
+    board.post_many(60)
+    page = browser.open_live(board)
+    board.edit(board.sql("SELECT MIN(id) FROM messages").strip(), "edited far below")
+    board.post("after the edit")
+    card(page, "after the edit").wait_for()
+    assert card(page, "edited far below").count() == 0
+
+
+def an_event_is_newer_than_an_answer_that_was_asked_for_before_it(board, browser):
+    edited, deleted = board.post("to be edited"), board.post("to be deleted")
+    window = browser.window()
+    page = browser.tab(window, board)
+    wait_live(page)
+
+    def answer_late(route):
+        response = route.fetch()
+        board.edit(edited, "edited meanwhile")
+        board.sql(f"DELETE FROM messages WHERE id = {deleted}")
+        page.wait_for_selector(f"#m{deleted}", state="detached")
+        card(page, "edited meanwhile").wait_for()
+        route.fulfill(response=response)
+
+    window.route("**/messages", answer_late)
+    page.evaluate("refresh()")
+    assert card(page, "edited meanwhile").count() == 1
+    assert card(page, "to be").count() == 0
+
+
+def a_list_whose_cards_are_all_deleted_shows_older_ones(board, browser):
+    board.post_many(60)
+    page = browser.open_live(board)
+    board.sql("DELETE FROM messages ORDER BY id DESC LIMIT 55")
+    page.wait_for_function("() => list.children.length === 5")
+    assert page.inner_text("#empty") == ""
+    assert page.locator("[rel=next]").count() == 0
+
+
 def a_long_open_page_keeps_two_hundred_cards_and_its_way_to_older_ones(board, browser):
     page = browser.open_live(board)
     board.post_many(150)

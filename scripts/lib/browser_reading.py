@@ -4,7 +4,7 @@ import re
 from browser_board import PASSWORD, Board, card, wait_live
 
 # HTML without messages, style and script together.
-MAX_WEIGHT = 16000
+MAX_WEIGHT = 16 * 1024
 # What people may type, and the page must show as it is.
 HOSTILE = "<img src=x onerror=alert(1)> </script><script>alert(2)</script> javascript:alert(3) \" ' &amp; {{title}}"
 # The server and the script must make the same card of them.
@@ -29,7 +29,7 @@ CARD = """(id) => {
 }"""
 
 
-def the_page_weighs_less_than_16000_bytes(board, browser):
+def the_page_weighs_less_than_16_kib(board, browser):
     heavy = Board(board.folder, ADMIN_TOKEN=PASSWORD, PAGE_INTRO="What this board is for.", PAGE_FOOTER="on", PUBLIC_URL="https://board.example.org/")
     html = heavy.read("")
     style, script = (heavy.read(re.search(pattern, html)[1]) for pattern in (r'href="\./(assets/[^"]*css)"', r'src="\./([^"]*)"'))
