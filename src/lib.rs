@@ -14,14 +14,14 @@
 //! 7. A worker that finds a batch ready becomes its leader, hands its poll permit over, and runs one statement for the
 //!    batch.
 //! 8. [`store`]: `client` sends the statements of `messages` and `insert`, and repeats them where that is safe.
-//! 9. `board::responses`, `board::problem` and [`page`] turn each outcome into JSON or HTML.
+//! 9. `board::responses`, `board::representation`, `board::problem` and [`page`] turn each outcome into JSON or HTML.
 //! 10. `http::response` encodes it, `http::connection` writes it, and [`metrics`] and [`logging`] record it.
 //!
 //! # Modules
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`message`] | what a message is, which text may become one, and how its times are written |
+//! | [`message`] | what a message is, which text may become one, and how its times are written in JSON and HTML |
 //! | [`idempotency_key`] | what makes a repeated post the same post |
 //! | [`metrics`] | all metrics, in one table |
 //! | [`line_queue`] | lines on their way to stderr and stdout, without blocking |
@@ -29,10 +29,10 @@
 //! | [`outage_log`] | the log of an outage: its beginning, a count, its end |
 //! | [`retry`] | delays between attempts |
 //! | [`lifecycle`] | whether the service is starting, serving or stopping |
-//! | [`batch_queue`] | group commit: a queue, and the thread that runs a batch; the board sets the sizes |
+//! | [`batch_queue`] | group commit: a queue, and the thread that runs a batch; `board::queues` sets the sizes |
 //! | [`http`] | sockets, limits, parsing and writing |
 //! | [`store`] | SQL, the takeover of a table, the checks of the database, and what its errors mean |
-//! | [`page`] | HTML |
+//! | [`page`] | HTML from `templates/`, and the feed. The script there makes the same cards, and shows times in the reader's zone |
 //! | [`board`] | what each request means |
 //! | [`config`] | settings from the environment, and their defaults |
 //! | [`check`] | `twotier check` and `twotier healthcheck` |

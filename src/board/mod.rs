@@ -5,10 +5,12 @@
 //! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
 //! - Setting it up: `settings`.
 //! - Serving it: `latest`, `submit` and `point` are the work of the three `queues`.
-//! - Streaming: `live` sends what changed, which `live_window` finds and `live_events` writes.
+//! - Streaming: `live` reads the database at intervals and sends what changed. `live_window` finds it, and `live_events`
+//!   writes it.
 //! - Answering it: `responses` forms JSON and pages, `representation` has their entity tags, `problem` has the status and
 //!   the detail of each error, `words` has what a page says about it, `status` and `openapi` answer for the service
-//!   itself, and `pending_reply` and `delayed_replies` carry a response back.
+//!   itself (readiness comes from the last check of `store::supervisor`), and `pending_reply` and `delayed_replies` carry a
+//!   response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
