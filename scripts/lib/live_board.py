@@ -46,6 +46,20 @@ def install(programs):
             POLICY.unlink()
 
 
+def in_environment(folder, packages):
+    """Continues in a Python environment below the target folder that has the packages."""
+    environment = BINARY.parent.parent / folder
+    python, stamp = environment / "bin/python", environment / "packages"
+    if not stamp.exists() or stamp.read_text() != " ".join(packages):
+        print("installing " + " and ".join(packages), file=sys.stderr, flush=True)
+        run(sys.executable, "-m", "venv", "--clear", str(environment))
+        run(str(python), "-m", "pip", "-q", "install", *packages)
+        stamp.write_text(" ".join(packages))
+    if Path(sys.prefix) != environment:
+        os.execv(python, [str(python), *sys.argv])
+    return environment / "bin"
+
+
 def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
