@@ -2,14 +2,15 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # variables that it shares
 
-# program_image IMAGE PROGRAM [ARGUMENT...]: makes an image of a program of this machine and its libraries, for a machine that reaches
-# no registry.
+# program_image IMAGE PROGRAM [ARGUMENT...]: makes an image of a program of this machine, its libraries and the templates of Debian's
+# Alertmanager, for a machine that reaches no registry.
 program_image() {
     local image=$1 program=$2 folder library words
     shift 2
     folder=$(mktemp -d "$work/image.XXXXXX")
     install -D "$program" "$folder/root/program"
     ldd "$program" 2>/dev/null | grep -oE '/[^ ]+' | while read -r library; do install -D "$library" "$folder/root$library"; done
+    [ ! -d /usr/share/prometheus/alertmanager ] || install -D -t "$folder/root/usr/share/prometheus/alertmanager" /usr/share/prometheus/alertmanager/*.tmpl
     words=$(printf ', "%s"' "$@")
     printf 'FROM scratch\nCOPY root /\nENTRYPOINT ["/program"%s]\n' "${words%, \"\"}" >"$folder/Containerfile"
     "$ENGINE" build -q -t "$image" "$folder"
@@ -102,6 +103,8 @@ monitoring_part() {
     ok "... and the metrics of backups" eventually value_is "count(twotier_backup_last_success_timestamp_seconds{board=\"$APP_NAME\"})" 1
     ok "... and loads the alerts" bash -c "curl -fsS http://127.0.0.1:$port/api/v1/rules | grep TwotierBackupTooOld"
     ok "... and knows Alertmanager" bash -c "curl -fsS http://127.0.0.1:$port/api/v1/alertmanagers | grep alertmanager:9093"
+    ok "... which answers" eventually curl -fsS "http://127.0.0.1:$ALERTMANAGER_PORT/-/ready"
+    same "no container was restarted" "0 0 0 0" "$("$ENGINE" inspect --type container --format '{{.RestartCount}}' "$APP_NAME"-{prometheus,alertmanager,grafana,node-exporter} | paste -sd ' ')"
     same "its port is for this machine" "127.0.0.1:$port" "$("$ENGINE" port "$APP_NAME-prometheus" 9090/tcp)"
     ok "make ps shows four more containers" bash -c 'make -s ps | grep -cE "$APP_NAME-(prometheus|alertmanager|grafana|node-exporter)" | grep -x 4'
     ok "make doctor" make doctor MONITORING=1
