@@ -127,6 +127,10 @@ test-containers: ## test the targets for containers and data with the installed 
 test-browser: build ## test the page in Chromium against a private database, and take its pictures (ONLY="WORD ..." runs the tests with these words)
 	@scripts/test-browser $(ONLY)
 
+.PHONY: test-api
+test-api: build ## test the API against its description, /openapi.json, with schemathesis and a private database
+	@scripts/test-api
+
 .PHONY: test-proxy
 test-proxy: build ## test deploy/proxy: Caddy and nginx in front of the board, with real clients
 	@scripts/test-proxy

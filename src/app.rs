@@ -60,7 +60,8 @@ pub fn run(config: Config) -> Result<(), String> {
     let host = host_name();
     let settings = board::Settings {
         title: config.page_title,
-        host: host.clone(),
+        intro: config.page_intro,
+        host: config.page_footer.then(|| host.clone()),
         max_chars: config.max_message_chars,
         admin_token: config.admin_token,
         trusted_proxies: config.trusted_proxies,
@@ -224,7 +225,7 @@ fn fit_descriptors(wanted: usize) -> usize {
     fits
 }
 
-/// The name of this machine, which tells the replicas apart.
+/// The name of this machine. Each replica has its own.
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.chars().filter(char::is_ascii_graphic).collect()

@@ -97,6 +97,9 @@ backup_and_restore() {
     echo 'ALTER TABLE messages ADD COLUMN more INT' | make -s db-shell >/dev/null 2>&1
     refused "a table of another shape is refused" "does not have the columns of a board" make backup BACKUP_KEEP=1
     echo 'ALTER TABLE messages DROP COLUMN more' | make -s db-shell >/dev/null 2>&1
+    echo 'RENAME TABLE messages TO elsewhere' | make -s db-shell >/dev/null 2>&1
+    refused "a database without a table is refused" "has no table messages: start the board once" make backup BACKUP_KEEP=1
+    echo 'RENAME TABLE elsewhere TO messages' | make -s db-shell >/dev/null 2>&1
     podman stop -t 30 "$APP_NAME-mysql" >/dev/null 2>&1
     refused "a backup without its database fails" "are down" make backup BACKUP_KEEP=1
     podman start "$APP_NAME-mysql" >/dev/null 2>&1

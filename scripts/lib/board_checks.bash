@@ -31,6 +31,7 @@ two_boards() {
     refused "make destroy of the second names its messages and its last backup" "WITH ITS 1 MESSAGE .*" on_second make destroy
     says "... with its age" "backups/$second-.* is [0-9]* seconds old and has 1 message"
     ok "make destroy of the second" on_second make destroy CONFIRM=1
+    refused "its image is gone" "" "$ENGINE" image inspect "localhost/$second"
     same "the first has all of its backups" "$before" "$(backups_named "$APP_NAME")"
     ok "the first has its passwords" test -s "secrets/$APP_NAME/db-password"
     ok "the first has its image" "$ENGINE" image inspect "$APP_IMAGE"

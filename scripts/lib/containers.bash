@@ -63,6 +63,14 @@ find_compose() {
     [ -n "${TWOTIER_COMPOSE_CHECKED:-}" ] || "$ENGINE" info >/dev/null 2>&1 ||
         die "'$ENGINE info' failed: the engine is not running, or you have no permission to use it."
     export COMPOSE ENGINE TWOTIER_COMPOSE_CHECKED=1
+    limit_open_files
+}
+
+# limit_open_files: Podman without root can't give a container more open files than the user may have.
+limit_open_files() {
+    local most
+    most=$(ulimit -Hn)
+    [ "$ENGINE" != podman ] || [ -n "${OPEN_FILES:-}" ] || [ "$most" = unlimited ] || [ "$most" -ge 16384 ] || export OPEN_FILES="$most"
 }
 
 # quietly COMMAND...: runs the command, and prints its output only after a failure.

@@ -42,25 +42,26 @@ pub(super) type Fields = Vec<(String, String)>;
 /// Reads `before`, `after` and `limit`, and refuses all other parameters.
 pub fn window(query: &str) -> Result<Window, Problem> {
     let fields = parameters(query, WINDOW_PARAMETERS)?;
-    let start = match (number(&fields, "before")?, number(&fields, "after")?) {
-        (None, None) => Start::Newest,
-        (Some(id), None) => Start::Before(id),
-        (None, Some(id)) => Start::After(id),
-        (Some(_), Some(_)) => return Err(invalid("before and after must not both be set.")),
-    };
+    let start = start(&fields)?;
     let limit = number(&fields, "limit")?.unwrap_or(DEFAULT_LIMIT as u64);
     let limit = usize::try_from(limit).ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
     Ok(Window { start, limit: limit.ok_or_else(|| invalid("limit must be one integer from 1 to 200."))? })
 }
 
-/// Reads `before` of a page, and ignores unknown parameters: mail programs and social networks add some to links.
+/// Reads `before` and `after` of a page, and ignores unknown parameters: mail programs and social networks add some to links.
 pub fn page_start(query: &str) -> Result<Start, Problem> {
     // What is not UTF-8 becomes U+FFFD, and is no number.
     let fields: Fields = serde_urlencoded::from_str(query).unwrap_or_default();
-    if fields.iter().any(|(name, _)| name == "after") {
-        return Err(invalid("The page takes before, not after."));
+    start(&fields)
+}
+
+fn start(fields: &Fields) -> Result<Start, Problem> {
+    match (number(fields, "before")?, number(fields, "after")?) {
+        (None, None) => Ok(Start::Newest),
+        (Some(id), None) => Ok(Start::Before(id)),
+        (None, Some(id)) => Ok(Start::After(id)),
+        (Some(_), Some(_)) => Err(invalid("before and after must not both be set.")),
     }
-    number(&fields, "before").map(|before| before.map_or(Start::Newest, Start::Before))
 }
 
 /// The parameters of a query, of which all must be `known`.
@@ -189,12 +190,13 @@ mod tests {
         for (query, start) in [
             ("", Start::Newest),
             ("before=7", Start::Before(7)),
+            ("after=0", Start::After(0)),
             ("utm_source=x&before=7&%ff=%ff", Start::Before(7)),
             ("limit=x", Start::Newest),
         ] {
             assert_eq!(page_start(query), Ok(start), "{query}");
         }
-        for query in ["after=1", "before=x", "before=", "before=1&before=2", "before=%ff"] {
+        for query in ["before=1&after=1", "after=x", "before=x", "before=", "before=1&before=2", "before=%ff"] {
             assert!(matches!(page_start(query), Err(Problem::InvalidParameter(_))), "{query}");
         }
     }

@@ -9,13 +9,15 @@ use std::time::Duration;
 use super::input::DEFAULT_LIMIT;
 use super::pending_reply::PendingReply;
 use super::problem::Problem;
+use super::representation::Representation;
 use super::responses;
+use super::route;
 use crate::batch_queue::{BackendState, BatchProcessor, RejectReason};
 use crate::http::{Body, Response};
 use crate::idempotency_key;
 use crate::message::Message;
 use crate::outage_log::Outages;
-use crate::page::Pages;
+use crate::page::{Feed, Pages, Part, Position};
 use crate::store::{Client, Error};
 
 /// Executes the batches.
@@ -25,12 +27,13 @@ pub(super) struct LatestReads {
 }
 
 /// A read of the newest messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadJob {
     /// The first page.
     Page,
     /// A list of this many messages.
     List(usize),
+    /// The feed, which this renders.
+    Feed(Arc<Feed>),
 }
 
 /// A batch that was read and is not replied to yet.
@@ -45,7 +48,8 @@ struct Batch<'a> {
     messages: &'a [Message],
     page: Option<Response>,
     /// By the number of messages.
-    lists: HashMap<usize, Response>,
+    lists: HashMap<usize, Representation>,
+    feed: Option<Representation>,
 }
 
 impl LatestReads {
@@ -84,9 +88,10 @@ impl BatchProcessor for LatestReads {
             }
         };
         self.outages.reads.succeed();
-        let mut batch = Batch { messages: &messages, page: None, lists: HashMap::new() };
+        let mut batch = Batch { messages: &messages, page: None, lists: HashMap::new(), feed: None };
         for (pending, read) in jobs {
-            pending.answer(batch.reply(&self.pages, read));
+            let reply = batch.reply(&self.pages, read, &pending);
+            pending.answer(reply);
         }
     }
 
@@ -98,50 +103,62 @@ impl BatchProcessor for LatestReads {
 }
 
 impl ReadJob {
-    /// Rows that it needs: one more than are shown, which shows whether there are more.
-    fn rows(self) -> usize {
+    /// Rows that it needs. Of a page and a list one more than are shown, which shows whether there are more.
+    fn rows(&self) -> usize {
         match self {
             ReadJob::Page => DEFAULT_LIMIT + 1,
             ReadJob::List(limit) => limit + 1,
+            ReadJob::Feed(_) => DEFAULT_LIMIT,
         }
     }
 }
 
 impl Batch<'_> {
-    fn reply(&mut self, pages: &Pages, read: ReadJob) -> Response {
+    fn reply(&mut self, pages: &Pages, read: ReadJob, pending: &PendingReply) -> Response {
         let messages = self.messages;
         match read {
             ReadJob::Page => {
-                let page = self.page.get_or_insert_with(|| page(pages, messages, true));
+                let page = self.page.get_or_insert_with(|| newest(pages, messages));
                 page.clone().with_insert(idempotency_key::generate_text())
             }
-            ReadJob::List(limit) => self.lists.entry(limit).or_insert_with(|| descending(messages, limit)).clone(),
+            ReadJob::List(limit) => {
+                pending.unless_held(self.lists.entry(limit).or_insert_with(|| descending(messages, limit)))
+            }
+            ReadJob::Feed(feed) => {
+                let shown = &messages[..messages.len().min(DEFAULT_LIMIT)];
+                pending.unless_held(self.feed.get_or_insert_with(|| responses::feed(feed.render(shown))))
+            }
         }
     }
 }
 
-/// A page of the board that has no key yet: the messages are newest first, and one more than are shown when
-/// there are older ones.
-pub(super) fn page(pages: &Pages, messages: &[Message], newest: bool) -> Response {
+/// The first page: the messages are one more than are shown when there are older ones.
+fn newest(pages: &Pages, messages: &[Message]) -> Response {
     let shown = &messages[..messages.len().min(DEFAULT_LIMIT)];
-    let older = shown.last().map(|m| m.id).filter(|_| messages.len() > shown.len());
-    let halves = pages.board(shown, older, newest);
+    let has_older = messages.len() > shown.len();
+    page(pages, shown, Position { part: Part::Newest, has_newer: false, has_older })
+}
+
+/// A page of the board, with these messages, that has no key yet.
+pub(super) fn page(pages: &Pages, messages: &[Message], position: Position) -> Response {
+    let halves = pages.board(messages, position);
     let body = Body::Split { before: halves.before, own: String::new(), after: halves.after };
     responses::html(200, &[], body)
 }
 
 /// A list, newest first, of messages that are one more than `limit` when there are more.
-pub(super) fn descending(messages: &[Message], limit: usize) -> Response {
+pub(super) fn descending(messages: &[Message], limit: usize) -> Representation {
     continued(messages, limit, "before")
 }
 
 /// A list, oldest first, of messages that are one more than `limit` when there are more.
-pub(super) fn ascending(messages: &[Message], limit: usize) -> Response {
+pub(super) fn ascending(messages: &[Message], limit: usize) -> Representation {
     continued(messages, limit, "after")
 }
 
-fn continued(messages: &[Message], limit: usize, direction: &str) -> Response {
+fn continued(messages: &[Message], limit: usize, direction: &str) -> Representation {
     let shown = &messages[..messages.len().min(limit)];
     let last = shown.last().filter(|_| messages.len() > limit);
-    responses::list(shown, last.map(|last| format!("./messages?{direction}={}&limit={limit}", last.id)))
+    let next = last.map(|last| format!("./messages?{direction}={}&limit={limit}", last.id));
+    responses::list(shown, next, route::LIST)
 }

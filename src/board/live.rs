@@ -34,7 +34,9 @@ pub struct LiveFeed {
 #[derive(Default)]
 struct Arrivals {
     list: Vec<Arrival>,
-    /// All open streams, as of the last tick.
+    /// Places that were taken for streams that are not opened yet.
+    opening: usize,
+    /// All places that are taken, as of the last tick.
     open: usize,
     has_ended: bool,
 }
@@ -46,6 +48,9 @@ struct Arrival {
     last: LastEventId,
     since: Instant,
 }
+
+/// When the last heartbeat was sent.
+struct Heartbeat(Instant);
 
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +67,7 @@ pub(super) enum LastEventId {
 const TICK: Duration = Duration::from_millis(200);
 /// The same after a failed read.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Time between two comments that keep proxies from closing a quiet stream.
+/// The longest time between two comments, which keep proxies from closing a quiet stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 impl LiveFeed {
@@ -105,6 +110,7 @@ impl LiveFeed {
         if arrivals.open >= self.max_streams {
             return Err(Problem::TooManyStreams);
         }
+        arrivals.opening += 1;
         arrivals.open += 1;
         Ok(())
     }
@@ -113,8 +119,13 @@ impl LiveFeed {
     pub(super) fn open(&self, responder: Responder, last: LastEventId) {
         let since = Instant::now();
         let headers = [("Content-Type", "text/event-stream"), NO_STORE, ("X-Accel-Buffering", "no")];
-        let stream = responder.stream(Response::new(200, &headers, Body::whole(events::hello())));
+        self.add(responder.stream(Response::new(200, &headers, Body::whole(events::hello()))), last, since);
+    }
+
+    /// Takes over a stream that was opened, or gives its place back.
+    fn add(&self, stream: Option<StreamSender>, last: LastEventId, since: Instant) {
         let mut arrivals = self.lock();
+        arrivals.opening -= 1;
         match stream {
             Some(stream) if arrivals.has_ended => {
                 drop(arrivals);
@@ -132,28 +143,15 @@ impl LiveFeed {
 
     fn run(&self, database: &Arc<Database>, wake: &impl Fn()) {
         let mut window = None;
-        let mut heartbeat = Instant::now();
+        let mut heartbeat = Heartbeat(Instant::now());
         loop {
             if self.wait_for_streams() {
                 window = None;
             }
             let began = Instant::now();
-            let tick = catch_unwind(AssertUnwindSafe(|| self.tick(database, &mut window)));
+            let pause = pause_after(|| self.tick(database, &mut window));
             wake();
-            let pause = match tick {
-                Ok(Ok(())) => TICK,
-                Ok(Err(cause)) => {
-                    debug!("the live feed can't read: {cause}");
-                    PAUSE_AFTER_FAILURE
-                }
-                Err(_) => {
-                    error!("a tick of the live feed panicked");
-                    PAUSE_AFTER_FAILURE
-                }
-            };
-            METRICS.live_ticks.with_label_values(&[if pause == TICK { "ok" } else { "failed" }]).inc();
-            if heartbeat.elapsed() >= HEARTBEAT {
-                heartbeat = Instant::now();
+            if heartbeat.is_due(Instant::now()) {
                 self.send_heartbeat();
             }
             self.forget_closed();
@@ -216,19 +214,36 @@ impl LiveFeed {
         lock(&self.streams).iter().for_each(|stream| send(stream, &heartbeat));
     }
 
+    /// Counts anew what exists, because a tick that panics drops its arrivals.
     fn forget_closed(&self) {
         let mut arrivals = self.lock();
         let mut streams = lock(&self.streams);
-        let all = arrivals.list.len() + streams.len();
         arrivals.list.retain(|arrival| arrival.stream.is_open());
         streams.retain(StreamSender::is_open);
-        arrivals.open = arrivals.open.saturating_sub(all - arrivals.list.len() - streams.len());
+        arrivals.open = arrivals.opening + arrivals.list.len() + streams.len();
         METRICS.live_streams.set(arrivals.open as i64);
     }
 
     fn lock(&self) -> MutexGuard<'_, Arrivals> {
         lock(&self.arrivals)
     }
+}
+
+/// Runs a tick, and returns the time to the next one.
+fn pause_after(tick: impl FnOnce() -> Result<(), Error>) -> Duration {
+    let pause = match catch_unwind(AssertUnwindSafe(tick)) {
+        Ok(Ok(())) => TICK,
+        Ok(Err(cause)) => {
+            debug!("the live feed can't read: {cause}");
+            PAUSE_AFTER_FAILURE
+        }
+        Err(_) => {
+            error!("a tick of the live feed panicked");
+            PAUSE_AFTER_FAILURE
+        }
+    };
+    METRICS.live_ticks.with_label_values(&[if pause == TICK { "ok" } else { "failed" }]).inc();
+    pause
 }
 
 /// Reads the next window. Returns it with what changed, and with what each of `arrivals` missed.
@@ -281,6 +296,17 @@ fn read_window(client: &mut Client, before: Option<&Window>) -> Result<Window, E
     Ok(if is_complete { window } else { Window::new(&rows, MAX_ROWS, None, Instant::now()) })
 }
 
+impl Heartbeat {
+    /// Whether it must be sent now, because the next tick may be too late for it. Then it counts as sent.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = now + PAUSE_AFTER_FAILURE >= self.0 + HEARTBEAT;
+        if due {
+            self.0 = now;
+        }
+        due
+    }
+}
+
 impl Arrival {
     /// The ids of the messages that the client has not got, or None when they are unknown or too many.
     fn missed(&self, window: &Window, changes: Option<&Changes>) -> Option<Vec<u64>> {
@@ -303,4 +329,77 @@ fn send(stream: &StreamSender, chunk: &Chunk) {
 /// A panic under these locks leaves nothing half-changed, so poison means nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::TestStream;
+
+    /// Opens a stream in a place that was taken.
+    fn open(feed: &LiveFeed) -> TestStream {
+        let (sender, stream) = TestStream::open();
+        feed.add(Some(sender), LastEventId::None, Instant::now());
+        stream
+    }
+
+    fn admit(feed: &LiveFeed) -> bool {
+        feed.admit().is_ok()
+    }
+
+    #[test]
+    fn every_place_is_free_again_after_its_stream_however_it_ends() {
+        let feed = LiveFeed::new(3);
+        for round in 0..3 {
+            assert!(admit(&feed) && admit(&feed) && admit(&feed), "round {round}");
+            assert!(!admit(&feed), "no more than the limit");
+            feed.forget_closed();
+            assert!(!admit(&feed), "a place that is not used yet is taken all the same");
+            let arrival = open(&feed);
+            let closed = open(&feed);
+            feed.add(None, LastEventId::None, Instant::now());
+            assert!(admit(&feed), "a HEAD request opens no stream");
+            feed.add(None, LastEventId::None, Instant::now());
+            drop(closed);
+            // The tick took the arrivals, and panicked before they were among the streams.
+            let pause = pause_after(|| {
+                drop(std::mem::take(&mut feed.lock().list));
+                panic!("on purpose");
+            });
+            assert_eq!(pause, PAUSE_AFTER_FAILURE);
+            assert!(arrival.has_ended(), "its client opens another one");
+            drop(arrival);
+            feed.forget_closed();
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_reaches_every_stream() {
+        let feed = LiveFeed::new(2);
+        assert!(admit(&feed) && admit(&feed));
+        let (old, new) = (open(&feed), open(&feed));
+        let first = feed.lock().list.remove(0).stream;
+        lock(&feed.streams).push(first);
+        feed.send_heartbeat();
+        assert_eq!([old.text(), new.text()], [": heartbeat\n\n"; 2]);
+    }
+
+    #[test]
+    fn heartbeats_come_within_their_time_whatever_the_ticks_last() {
+        for pause in [TICK, PAUSE_AFTER_FAILURE, Duration::from_millis(730)] {
+            let mut now = Instant::now();
+            let (mut heartbeat, mut last, mut sent) = (Heartbeat(now), now, 0);
+            for _ in 0..1000 {
+                now += pause;
+                if heartbeat.is_due(now) {
+                    (last, sent) = (now, sent + 1);
+                }
+                assert!(now - last <= HEARTBEAT, "{pause:?}");
+            }
+            assert!(
+                sent <= 1000 * pause.as_millis() / (HEARTBEAT - 2 * PAUSE_AFTER_FAILURE).as_millis(),
+                "{sent} of {pause:?}"
+            );
+        }
+    }
 }

@@ -3,12 +3,12 @@
 //! In come complete requests, each with its responder. Out go responses, either immediately or after a batch.
 //! - Understanding a request: `route`, `input`, `body` with `multipart` and `parameters`, `forwarded`.
 //! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
-//! - Setting it up: `settings`, and the `queue` type with its connections.
-//! - Serving it: `latest`, `submit` and `point` are the work of the three queues. Their batch sizes and leaders are set
-//!   in this file.
+//! - Setting it up: `settings`.
+//! - Serving it: `latest`, `submit` and `point` are the work of the three `queues`.
 //! - Streaming: `live` sends what changed, which `live_window` finds and `live_events` writes.
-//! - Answering it: `responses` forms JSON and pages, `problem` has the status and the words of each error, `status`
-//!   answers for the service itself, and `pending_reply` and `delayed_replies` carry a response back.
+//! - Answering it: `responses` forms JSON and pages, `representation` has their entity tags, `problem` has the status and
+//!   the detail of each error, `words` has what a page says about it, `status` and `openapi` answer for the service
+//!   itself, and `pending_reply` and `delayed_replies` carry a response back.
 //!
 //! Nothing here touches a socket or SQL, and nothing but a leader's statement blocks.
 
@@ -23,23 +23,25 @@ mod live;
 mod live_events;
 mod live_window;
 mod multipart;
+mod openapi;
 mod parameters;
 mod pending_reply;
 mod point;
 pub mod problem;
-mod queue;
+mod queues;
 mod rate_limit;
 mod recent;
+mod representation;
 mod responses;
 mod route;
 mod settings;
 mod status;
 pub mod submit;
+mod words;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::batch_queue::{self, BatchProcessor};
 use crate::http::head::Head;
 use crate::http::{Body, Handler, PollPermit, Request, RequestError, RequestId, Responder, Response};
 use crate::idempotency_key::IdempotencyKey;
@@ -47,36 +49,34 @@ use crate::lifecycle::Lifecycle;
 use crate::message::NewMessage;
 use crate::metrics::METRICS;
 use crate::outage_log::Outages;
-use crate::page::{Depth, Pages};
-use crate::store::{Client, Database};
+use crate::page::{Depth, Feed, Pages, ROBOTS};
+use crate::store::Database;
 use admin_token::AdminToken;
 use body::Submitted;
 use cross_site::CrossSiteRule;
 use delayed_replies::DelayedReplies;
 use forwarded::TrustedProxies;
 use input::Start;
-use latest::{LatestReads, ReadJob};
+use latest::ReadJob;
 use live::LastEventId;
 pub use live::LiveFeed;
+use openapi::Description;
 use pending_reply::PendingReply;
-use point::{PointOp, PointOps};
+use point::PointOp;
 use problem::Problem;
-use queue::{Clients, Queue};
+pub use queues::LEADERS;
+use queues::{Job, Queues};
 use rate_limit::RateLimiter;
+use representation::HeldTags;
 use route::Route;
 pub use settings::Settings;
-use submit::{Endpoint, InsertBatches, InsertJob};
-
-/// Batches that each queue executes at the same time; all of them together are fewer than the workers.
-const LATEST_LEADERS: usize = 1;
-const INSERT_LEADERS: usize = 2;
-const POINT_LEADERS: usize = 2;
-/// All leaders.
-pub const LEADERS: usize = LATEST_LEADERS + INSERT_LEADERS + POINT_LEADERS;
+use submit::{Endpoint, InsertJob};
 
 /// The board.
 pub struct Board {
     pages: Arc<Pages>,
+    /// None without an address for its links.
+    feed: Option<Arc<Feed>>,
     lifecycle: Arc<Lifecycle>,
     max_chars: usize,
     admin_token: Option<AdminToken>,
@@ -84,10 +84,9 @@ pub struct Board {
     proxies: TrustedProxies,
     cross_site: CrossSiteRule,
     rate: Option<RateLimiter>,
-    latest: Queue<LatestReads>,
-    inserts: Queue<InsertBatches>,
-    points: Queue<PointOps>,
+    queues: Queues,
     live: Arc<LiveFeed>,
+    description: Description,
 }
 
 /// What is known about a request before its route.
@@ -103,16 +102,8 @@ struct RequestContext {
 enum Plan {
     Answer(Response),
     Stream(LastEventId),
-    Latest(ReadJob),
-    Insert(InsertJob),
-    Point(PointOp),
+    Queue(Job),
 }
-
-/// Rows and bytes of one INSERT, and requests that one SELECT answers.
-const BATCH_JOBS: usize = 256;
-const BATCH_BYTES: usize = 1024 * 1024;
-/// The size of a request without a text in the limit of a queue.
-const JOB_BYTES: usize = 512;
 
 impl Board {
     /// A board whose queues use `database`, and which answers as `lifecycle` allows.
@@ -122,22 +113,12 @@ impl Board {
         lifecycle: Arc<Lifecycle>,
         outages: &Arc<Outages>,
     ) -> Board {
-        let pages = Arc::new(Pages::new(&settings.title, &settings.host, settings.max_chars));
-        let limits = |leaders, batch_jobs| batch_queue::Limits {
-            queue_jobs: settings.queue_requests,
-            queue_bytes: settings.queue_bytes,
-            batch_jobs,
-            batch_bytes: BATCH_BYTES,
-            max_queue_wait: database.max_queue_wait(),
-            leaders,
-        };
+        let pages = Arc::new(Pages::new(settings.page()));
+        let feed = settings.public_urls.first().map(|url| Arc::new(Feed::new(&settings.title, url.as_str())));
         METRICS.rate_limit.set(settings.rate_limit.map_or(0, |limit| limit.get().into()));
         METRICS.message_limit.set(settings.max_chars.try_into().unwrap_or(i64::MAX));
         route::create_series(&METRICS.requests);
-        let latest = LatestReads::new(Arc::clone(&pages), Arc::clone(outages));
-        let inserts = InsertBatches::new(Arc::clone(&pages), Arc::clone(outages));
-        let points = PointOps::new(Arc::clone(&pages), Arc::clone(outages));
-        let source = || Clients(Arc::clone(database));
+        let queues = Queues::new(&settings, database, &pages, outages);
         Board {
             lifecycle,
             max_chars: settings.max_chars,
@@ -146,10 +127,10 @@ impl Board {
             proxies: TrustedProxies::new(settings.trusted_proxies),
             cross_site: CrossSiteRule::new(&settings.public_urls),
             rate: settings.rate_limit.map(RateLimiter::new),
-            latest: Queue::new(latest, source(), limits(LATEST_LEADERS, BATCH_JOBS), METRICS.batch_queue("latest")),
-            inserts: Queue::new(inserts, source(), limits(INSERT_LEADERS, BATCH_JOBS), METRICS.batch_queue("insert")),
-            points: Queue::new(points, source(), limits(POINT_LEADERS, 1), METRICS.batch_queue("point")),
+            queues,
+            feed,
             live: LiveFeed::new(settings.max_streams),
+            description: Description::new(settings.max_chars),
             pages,
         }
     }
@@ -160,7 +141,8 @@ impl Board {
     }
 
     fn plan(&self, route: Route, request: &Request, context: RequestContext) -> Result<Plan, Problem> {
-        if let Some(known) = route.parameters() {
+        let is_page = context.page.is_some() && matches!(route, Route::Show(_));
+        if let Some(known) = route.parameters().filter(|_| !is_page) {
             input::parameters(request.head.query(), known)?;
         }
         match route {
@@ -168,44 +150,51 @@ impl Board {
             Route::Ready => Ok(Plan::Answer(status::readiness(self.lifecycle.readiness()))),
             Route::Version => Ok(Plan::Answer(status::version())),
             Route::Metrics => Ok(Plan::Answer(status::metrics(self.lifecycle.readiness()))),
+            Route::OpenApi => Ok(Plan::Answer(self.description.response())),
             Route::Asset(name) => self.asset(&name).map(Plan::Answer),
-            Route::Icon => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, "image/svg+xml", self.pages.icon()))),
+            Route::Icon => Ok(Plan::Answer(responses::asset(responses::FOR_A_DAY, self.pages.icon()))),
+            Route::Robots => Ok(Plan::Answer(responses::file(responses::FOR_A_DAY, responses::PLAIN, ROBOTS))),
             Route::Options(allow) => Ok(Plan::Answer(Response::new(204, &[("Allow", allow)], Body::Empty))),
             Route::Page => self.page(request),
             Route::List => self.list(request),
-            Route::Show(id) => self.with_database(Plan::Point(PointOp::Show(id))),
+            Route::Show(id) => self.queue(Job::Point(PointOp::Show(id))),
+            Route::Feed => {
+                let feed = self.feed.as_ref().ok_or(Problem::NoFeed)?;
+                self.queue(Job::Latest(ReadJob::Feed(Arc::clone(feed))))
+            }
             Route::Events => {
-                let plan = self.with_database(Plan::Stream(input::last_event_id(&request.head)))?;
-                self.live.admit().map(|()| plan)
+                self.check_serving()?;
+                self.live.admit().map(|()| Plan::Stream(input::last_event_id(&request.head)))
             }
             Route::Submit => self.submit_form(request, context),
             Route::Create => self.submit(request, context, &body::submitted(request, Endpoint::Api)?, Endpoint::Api),
             Route::Replace(id) => {
                 self.admit_editor(request, context)?;
                 let text = NewMessage::parse(&body::submitted(request, Endpoint::Api)?.text, self.max_chars)?;
-                self.with_database(Plan::Point(PointOp::Replace(id, text)))
+                self.queue(Job::Point(PointOp::Replace(id, text)))
             }
             Route::Remove(id) => {
                 self.admit_editor(request, context)?;
-                self.with_database(Plan::Point(PointOp::Remove(id)))
+                self.queue(Job::Point(PointOp::Remove(id)))
             }
         }
     }
 
     fn page(&self, request: &Request) -> Result<Plan, Problem> {
-        let plan = match input::page_start(request.head.query())? {
-            Start::Before(id) => Plan::Point(PointOp::Page(id)),
-            Start::Newest | Start::After(_) => Plan::Latest(ReadJob::Page),
+        let job = match input::page_start(request.head.query())? {
+            Start::Newest => Job::Latest(ReadJob::Page),
+            Start::Before(id) => Job::Point(PointOp::PageBefore(id)),
+            Start::After(id) => Job::Point(PointOp::PageAfter(id)),
         };
-        self.with_database(plan)
+        self.queue(job)
     }
 
     fn list(&self, request: &Request) -> Result<Plan, Problem> {
         let window = input::window(request.head.query())?;
-        self.with_database(match window.start {
-            Start::Newest => Plan::Latest(ReadJob::List(window.limit)),
-            Start::Before(id) => Plan::Point(PointOp::Before(id, window.limit)),
-            Start::After(id) => Plan::Point(PointOp::After(id, window.limit)),
+        self.queue(match window.start {
+            Start::Newest => Job::Latest(ReadJob::List(window.limit)),
+            Start::Before(id) => Job::Point(PointOp::Before(id, window.limit)),
+            Start::After(id) => Job::Point(PointOp::After(id, window.limit)),
         })
     }
 
@@ -232,7 +221,7 @@ impl Board {
         self.admit_writer(request)?;
         let key = submitted.key.as_deref().map_or_else(|| Ok(IdempotencyKey::generate()), input::key)?;
         let text = NewMessage::parse(&submitted.text, self.max_chars)?;
-        let plan = self.with_database(Plan::Insert(InsertJob {
+        let plan = self.queue(Job::Insert(InsertJob {
             text,
             chosen_key: submitted.key.clone(),
             key_in_form: submitted.key_in_form && endpoint == Endpoint::Form,
@@ -258,42 +247,25 @@ impl Board {
         self.admin_token.as_ref().ok_or(Problem::EditingDisabled)?.check(&request.head, context.client)
     }
 
-    fn with_database(&self, plan: Plan) -> Result<Plan, Problem> {
-        if !self.lifecycle.is_serving() {
-            let is_stopping = self.lifecycle.is_stopping();
-            return Err(if is_stopping { Problem::ShuttingDown } else { Problem::DatabaseUnavailable });
-        }
-        let is_write = match &plan {
-            Plan::Insert(_) => true,
-            Plan::Point(op) => op.is_write(),
-            Plan::Answer(_) | Plan::Stream(_) | Plan::Latest(_) => false,
-        };
-        if is_write && !self.lifecycle.is_writable() {
+    fn queue(&self, job: Job) -> Result<Plan, Problem> {
+        self.check_serving()?;
+        if job.is_write() && !self.lifecycle.is_writable() {
             return Err(Problem::WritesPaused);
         }
-        Ok(plan)
+        Ok(Plan::Queue(job))
     }
 
-    /// Leads one batch of `queue`, if one is ready. Another worker is called for whatever else is ready by now.
-    fn lead<P: BatchProcessor<Connection = Client>>(&self, queue: &Queue<P>, permit: &mut PollPermit<'_>) -> bool {
-        let Some(leader) = queue.try_lead() else { return false };
-        if self.has_ready_batch() {
-            permit.wake_helper();
+    fn check_serving(&self) -> Result<(), Problem> {
+        match (self.lifecycle.is_serving(), self.lifecycle.is_stopping()) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Problem::ShuttingDown),
+            (false, false) => Err(Problem::DatabaseUnavailable),
         }
-        permit.enter_blocking(leader.expected());
-        let executed = leader.execute();
-        permit.exit_blocking();
-        executed.reply();
-        true
-    }
-
-    fn has_ready_batch(&self) -> bool {
-        self.latest.has_ready_batch() || self.inserts.has_ready_batch() || self.points.has_ready_batch()
     }
 
     fn asset(&self, name: &str) -> Result<Response, Problem> {
         let asset = self.pages.asset(name).ok_or(Problem::NotFound)?;
-        Ok(responses::file(responses::FOR_EVER, asset.content_type, asset.content))
+        Ok(responses::asset(responses::FOR_EVER, asset))
     }
 }
 
@@ -304,37 +276,27 @@ impl Handler for Board {
 
     fn respond(&self, request: Request, mut responder: Responder) {
         let context = RequestContext { client: responder.client(), page: preferred_page(&request.head) };
-        let route = Route::find(&request.head.method, request.head.path());
+        let route = Route::find(&request.head.method, request.head.path(), self.admin_token.is_some());
         let template = route.as_ref().map_or(route::UNKNOWN, Route::template);
         responder.set_route(template);
+        let has_tag = route.as_ref().is_ok_and(Route::has_entity_tag);
+        let held = if has_tag { HeldTags::of(&request.head) } else { HeldTags::NONE };
         let plan = route.and_then(|route| self.plan(route, &request, context));
         drop(request);
-        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.page);
-        let full = match plan {
-            Ok(Plan::Answer(reply)) => return responder.answer(reply),
-            Ok(Plan::Stream(last)) => return self.live.open(responder, last),
+        let pending = |responder| PendingReply::new(responder, Arc::clone(&self.pages), context.page, held);
+        match plan {
+            Ok(Plan::Answer(reply)) => responder.answer(reply),
+            Ok(Plan::Stream(last)) => self.live.open(responder, last),
+            Ok(Plan::Queue(job)) => self.queues.push(pending(responder), job),
             Err(problem @ Problem::Unauthorized { delay }) if !delay.is_zero() => {
-                return self.delayed.refuse(pending(responder), problem, delay);
+                self.delayed.refuse(pending(responder), problem, delay);
             }
-            Err(problem) => return pending(responder).refuse(&problem),
-            Ok(Plan::Latest(read)) => self.latest.push((pending(responder), read), JOB_BYTES).err().map(|job| job.0),
-            Ok(Plan::Point(single)) => {
-                let bytes = JOB_BYTES + if let PointOp::Replace(_, text) = &single { text.as_str().len() } else { 0 };
-                self.points.push((pending(responder), single), bytes).err().map(|job| job.0)
-            }
-            Ok(Plan::Insert(submit)) => {
-                let bytes = JOB_BYTES + submit.text.as_str().len();
-                self.inserts.push((pending(responder), submit), bytes).err().map(|job| job.0)
-            }
-        };
-        if let Some(pending) = full {
-            pending.refuse(&Problem::Overloaded);
+            Err(problem) => pending(responder).refuse(&problem),
         }
     }
 
     fn run_queued(&self, permit: &mut PollPermit<'_>) {
-        // The queues share their connections, so a batch of one may have kept another one waiting.
-        while self.lead(&self.latest, permit) | self.lead(&self.inserts, permit) | self.lead(&self.points, permit) {}
+        self.queues.run(permit);
     }
 
     fn refuse(&self, refusal: RequestError, head: Option<&Head>, id: &RequestId) -> Response {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::problem::Problem;
+use super::representation::{HeldTags, Representation};
 use super::responses;
 use crate::http::{Responder, Response};
 use crate::page::{Depth, Pages};
@@ -13,12 +14,14 @@ pub struct PendingReply {
     pages: Arc<Pages>,
     /// The depth of the path, where the client prefers HTML.
     page: Option<Depth>,
+    /// What the client holds already.
+    held: HeldTags,
 }
 
 impl PendingReply {
     /// The request that `responder` answers.
-    pub fn new(responder: Responder, pages: Arc<Pages>, page: Option<Depth>) -> PendingReply {
-        PendingReply { responder, pages, page }
+    pub(super) fn new(responder: Responder, pages: Arc<Pages>, page: Option<Depth>, held: HeldTags) -> PendingReply {
+        PendingReply { responder, pages, page, held }
     }
 
     /// Answers.
@@ -35,6 +38,16 @@ impl PendingReply {
     /// An error in the form that the client prefers.
     pub fn problem(&self, problem: &Problem) -> Response {
         responses::problem(&self.pages, problem, self.page, self.id())
+    }
+
+    /// `representation`, or 304 when the client holds it.
+    pub(super) fn unless_held(&self, representation: &Representation) -> Response {
+        representation.response(&self.held)
+    }
+
+    /// The depth of the path, where the client prefers HTML.
+    pub fn page(&self) -> Option<Depth> {
+        self.page
     }
 
     /// Whether the client prefers HTML.

@@ -45,6 +45,8 @@ pub enum Problem {
     CrossSite(String),
     /// No such path.
     NotFound,
+    /// No feed without `PUBLIC_URL`.
+    NoFeed,
     /// No message with this id.
     NoMessage(u64),
     /// The path does not take the method; it takes these.
@@ -97,17 +99,13 @@ pub(super) struct ProblemJson<'a> {
 
 /// Characters of a client's text that an error repeats.
 const MAX_EXCERPT: usize = 200;
-/// The words beside a form that could not be stored for a reason that passes.
-const NOT_SENT: &str = "Not sent: the board is unavailable right now. Your text is still here. Press Send again in a \
-    moment; it will be posted only once.";
-
 impl Problem {
     /// Too many submits, with this long to wait.
     pub fn rate_limited(wait: Duration) -> Problem {
         Problem::RateLimited((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).to_string())
     }
 
-    /// Status, title and code.
+    /// Status, title and code. The title is the reason phrase of the status, as RFC 9457 asks for where there is no type.
     fn row(&self) -> (u16, &'static str, &'static str) {
         match self {
             Problem::Message(InvalidMessage::Empty) => (400, "Bad Request", "empty_message"),
@@ -122,7 +120,7 @@ impl Problem {
             Problem::Unauthorized { .. } => (401, "Unauthorized", "unauthorized"),
             Problem::EditingDisabled => (403, "Forbidden", "editing_disabled"),
             Problem::CrossSite(_) => (403, "Forbidden", "cross_site"),
-            Problem::NotFound | Problem::NoMessage(_) => (404, "Not Found", "not_found"),
+            Problem::NotFound | Problem::NoFeed | Problem::NoMessage(_) => (404, "Not Found", "not_found"),
             Problem::MethodNotAllowed(_) => (405, "Method Not Allowed", "method_not_allowed"),
             Problem::RequestTimeout => (408, "Request Timeout", "request_timeout"),
             Problem::BodyTooLarge => (413, "Content Too Large", "body_too_large"),
@@ -147,12 +145,7 @@ impl Problem {
         self.row().0
     }
 
-    /// The reason phrase of the status, as RFC 9457 asks for where there is no type.
-    pub fn title(&self) -> &'static str {
-        self.row().1
-    }
-
-    /// What is wrong and what to do about it.
+    /// What is wrong and what to do about it, for programs and their authors.
     pub fn detail(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Problem::Message(invalid) => return Cow::Owned(invalid.to_string()),
@@ -176,6 +169,9 @@ impl Problem {
             Problem::EditingDisabled => "Editing and deleting are off. The setting ADMIN_TOKEN turns them on.",
             Problem::CrossSite(reason) => return Cow::Owned(reason.clone()),
             Problem::NotFound => "Nothing exists at this path. Check the URL.",
+            Problem::NoFeed => {
+                "There is no feed, because it needs the address of the board. The setting PUBLIC_URL turns it on."
+            }
             Problem::NoMessage(id) => {
                 return Cow::Owned(format!("There is no message with the id {id}. It may have been deleted."));
             }
@@ -205,14 +201,6 @@ impl Problem {
             Problem::ShuttingDown => "The service is shutting down. Try again in a moment.",
             Problem::VersionNotSupported => "Use HTTP/1.1 or HTTP/1.0.",
         })
-    }
-
-    /// The same, beside a form that is shown once more.
-    pub fn form_detail(&self) -> Cow<'static, str> {
-        match self {
-            Problem::DatabaseUnavailable | Problem::Overloaded | Problem::ShuttingDown => Cow::Borrowed(NOT_SENT),
-            _ => self.detail(),
-        }
     }
 
     /// Headers that the status calls for.

@@ -26,6 +26,8 @@ pub(super) enum Route {
     Replace(u64),
     /// `DELETE /messages/ID`.
     Remove(u64),
+    /// The Atom feed: `GET /feed.atom`.
+    Feed,
     /// The live feed: `GET /events`.
     Events,
     /// Is the process alive?
@@ -36,10 +38,14 @@ pub(super) enum Route {
     Version,
     /// Numbers for Prometheus.
     Metrics,
+    /// The description of the API: `GET /openapi.json`.
+    OpenApi,
     /// Style, script or icon by name.
     Asset(String),
     /// The icon by its old name.
     Icon,
+    /// The rules for crawlers.
+    Robots,
     /// The methods of a path.
     Options(&'static str),
 }
@@ -51,33 +57,39 @@ pub(super) const UNKNOWN: &str = "-";
 const SERIES: &[(&str, &str, &[&str])] = &[
     ("/", "GET", &["200", "500", "503"]),
     ("/submit", "POST", &["200", "303", "500", "503"]),
-    ("/messages", "GET", &["200", "500", "503"]),
+    ("/messages", "GET", &["200", "304", "500", "503"]),
     ("/messages", "POST", &["201", "500", "503"]),
-    ("/messages/{id}", "GET", &["200", "500", "503"]),
+    ("/messages/{id}", "GET", &["200", "304", "500", "503"]),
     ("/messages/{id}", "PUT", &["200", "500", "503"]),
     ("/messages/{id}", "DELETE", &["204", "500", "503"]),
+    ("/feed.atom", "GET", &["200", "304", "500", "503"]),
     ("/events", "GET", &["200", "503"]),
     ("/livez", "GET", &["200"]),
     ("/readyz", "GET", &["200", "503"]),
     ("/version", "GET", &["200"]),
     ("/metrics", "GET", &["200"]),
+    ("/openapi.json", "GET", &["200"]),
     ("/assets/{name}", "GET", &["200"]),
     ("/favicon.ico", "GET", &["200"]),
+    ("/robots.txt", "GET", &["200"]),
     ("OPTIONS", "OPTIONS", &["204"]),
     (UNKNOWN, "GET", &["404"]),
 ];
 
 const READ: &str = "GET, HEAD, OPTIONS";
 const WRITE: &str = "POST, OPTIONS";
-const LIST: &str = "GET, HEAD, POST, OPTIONS";
+/// The methods of the list.
+pub(super) const LIST: &str = "GET, HEAD, POST, OPTIONS";
 const ITEM: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
 const ANY: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 
 impl Route {
-    /// The route of `method` and a percent-encoded `path`.
-    pub(super) fn find(method: &Method, path: &str) -> Result<Route, Problem> {
+    /// The route of `method` and a percent-encoded `path`. Only where messages can be edited, `PUT` and `DELETE` are among
+    /// the methods of a path; elsewhere they have a route too, which says how to turn editing on.
+    pub(super) fn find(method: &Method, path: &str, can_edit: bool) -> Result<Route, Problem> {
         use Method::{Delete, Get, Head, Options, Post, Put};
         let path = decode(path).ok_or(Problem::NotFound)?;
+        let item = item_methods(can_edit);
         let (allow, route) = match (&*path, method) {
             ("/", Get | Head) => (READ, Some(Route::Page)),
             ("/", _) => (READ, None),
@@ -86,23 +98,26 @@ impl Route {
             ("/messages", Get | Head) => (LIST, Some(Route::List)),
             ("/messages", Post) => (LIST, Some(Route::Create)),
             ("/messages", _) => (LIST, None),
+            ("/feed.atom", Get | Head) => (READ, Some(Route::Feed)),
             ("/events", Get | Head) => (READ, Some(Route::Events)),
             ("/livez" | "/health" | "/healthz", Get | Head) => (READ, Some(Route::Live)),
             ("/readyz" | "/ready", Get | Head) => (READ, Some(Route::Ready)),
             ("/version", Get | Head) => (READ, Some(Route::Version)),
             ("/metrics", Get | Head) => (READ, Some(Route::Metrics)),
+            ("/openapi.json", Get | Head) => (READ, Some(Route::OpenApi)),
             ("/favicon.ico", Get | Head) => (READ, Some(Route::Icon)),
+            ("/robots.txt", Get | Head) => (READ, Some(Route::Robots)),
             (
-                "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version" | "/metrics"
-                | "/favicon.ico",
+                "/feed.atom" | "/events" | "/livez" | "/health" | "/healthz" | "/readyz" | "/ready" | "/version"
+                | "/metrics" | "/openapi.json" | "/favicon.ico" | "/robots.txt",
                 _,
             ) => (READ, None),
-            ("*", Options) => (ANY, None),
+            ("*", Options) => (if can_edit { ANY } else { LIST }, None),
             (path, method) => match (id(path), path.strip_prefix("/assets/"), method) {
-                (Some(id), _, Get | Head) => (ITEM, Some(Route::Show(id))),
-                (Some(id), _, Put) => (ITEM, Some(Route::Replace(id))),
-                (Some(id), _, Delete) => (ITEM, Some(Route::Remove(id))),
-                (Some(_), _, _) => (ITEM, None),
+                (Some(id), _, Get | Head) => (item, Some(Route::Show(id))),
+                (Some(id), _, Put) => (item, Some(Route::Replace(id))),
+                (Some(id), _, Delete) => (item, Some(Route::Remove(id))),
+                (Some(_), _, _) => (item, None),
                 (None, Some(name), Get | Head) => (READ, Some(Route::Asset(name.to_owned()))),
                 (None, Some(_), _) => (READ, None),
                 (None, None, _) => return Err(Problem::NotFound),
@@ -114,6 +129,11 @@ impl Route {
             (None, _) => Err(Problem::MethodNotAllowed(allow)),
         }
     }
+}
+
+/// The methods of a message.
+pub(super) fn item_methods(can_edit: bool) -> &'static str {
+    if can_edit { ITEM } else { READ }
 }
 
 /// Creates the series of the known routes at 0, so that the first request of each is an increase.
@@ -133,38 +153,68 @@ impl Route {
             Route::Submit => "/submit",
             Route::List | Route::Create => "/messages",
             Route::Show(_) | Route::Replace(_) | Route::Remove(_) => "/messages/{id}",
+            Route::Feed => "/feed.atom",
             Route::Events => "/events",
             Route::Live => "/livez",
             Route::Ready => "/readyz",
             Route::Version => "/version",
             Route::Metrics => "/metrics",
+            Route::OpenApi => "/openapi.json",
             Route::Asset(_) => "/assets/{name}",
             Route::Icon => "/favicon.ico",
+            Route::Robots => "/robots.txt",
             Route::Options(_) => "OPTIONS",
         }
     }
 }
 
 impl Route {
-    /// The query parameters that the route knows; others are an error. `None` for pages, probes and files, which ignore
-    /// them: links that are shared gain some, and probes are called in odd ways.
+    /// The query parameters that the route knows; others are an error. `None` for pages, the feed, probes and files, which
+    /// ignore them: links that are shared gain some, and probes are called in odd ways.
     pub(super) fn parameters(&self) -> Option<&'static [&'static str]> {
         match self {
             Route::List => Some(WINDOW_PARAMETERS),
             Route::Show(_)
             | Route::Events
             | Route::Version
+            | Route::OpenApi
             | Route::Submit
             | Route::Create
             | Route::Replace(_)
             | Route::Remove(_) => Some(&[]),
             Route::Page
+            | Route::Feed
             | Route::Live
             | Route::Ready
             | Route::Metrics
             | Route::Asset(_)
             | Route::Icon
+            | Route::Robots
             | Route::Options(_) => None,
+        }
+    }
+}
+
+impl Route {
+    /// Whether its responses have entity tags, so that `If-None-Match` counts.
+    pub(super) fn has_entity_tag(&self) -> bool {
+        match self {
+            Route::List | Route::Show(_) | Route::Feed => true,
+            Route::Page
+            | Route::Submit
+            | Route::Create
+            | Route::Replace(_)
+            | Route::Remove(_)
+            | Route::Events
+            | Route::Live
+            | Route::Ready
+            | Route::Version
+            | Route::Metrics
+            | Route::OpenApi
+            | Route::Asset(_)
+            | Route::Icon
+            | Route::Robots
+            | Route::Options(_) => false,
         }
     }
 }
@@ -192,7 +242,7 @@ mod tests {
     use std::str::FromStr;
 
     fn find(method: &str, path: &str) -> Result<Route, Problem> {
-        Route::find(&Method::from_str(method).unwrap(), path)
+        Route::find(&Method::from_str(method).unwrap(), path, true)
     }
 
     #[test]
@@ -201,12 +251,15 @@ mod tests {
             "/",
             "/messages",
             "/messages/7",
+            "/feed.atom",
             "/events",
             "/livez",
             "/readyz",
             "/version",
             "/metrics",
+            "/openapi.json",
             "/favicon.ico",
+            "/robots.txt",
             "/assets/x.css",
         ] {
             assert_eq!(find("GET", path), find("HEAD", path));
@@ -246,6 +299,16 @@ mod tests {
     }
 
     #[test]
+    fn without_editing_the_methods_for_it_have_a_route_and_are_not_named() {
+        let find = |method: &str, path| Route::find(&Method::from_str(method).unwrap(), path, false);
+        assert_eq!(find("PUT", "/messages/7"), Ok(Route::Replace(7)));
+        assert_eq!(find("DELETE", "/messages/7"), Ok(Route::Remove(7)));
+        assert_eq!(find("PATCH", "/messages/7"), Err(Problem::MethodNotAllowed(READ)));
+        assert_eq!(find("OPTIONS", "/messages/7"), Ok(Route::Options(READ)));
+        assert_eq!(find("OPTIONS", "*"), Ok(Route::Options(LIST)));
+    }
+
+    #[test]
     fn every_route_has_series_before_its_first_request() {
         for (method, path) in [
             ("GET", "/"),
@@ -255,13 +318,16 @@ mod tests {
             ("GET", "/messages/1"),
             ("PUT", "/messages/1"),
             ("DELETE", "/messages/1"),
+            ("GET", "/feed.atom"),
             ("GET", "/events"),
             ("GET", "/livez"),
             ("GET", "/readyz"),
             ("GET", "/version"),
             ("GET", "/metrics"),
+            ("GET", "/openapi.json"),
             ("GET", "/assets/x"),
             ("GET", "/favicon.ico"),
+            ("GET", "/robots.txt"),
             ("OPTIONS", "/"),
         ] {
             let route = find(method, path).unwrap();

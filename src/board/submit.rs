@@ -242,6 +242,6 @@ fn refusal(pages: &Pages, submit: &InsertJob, problem: &Problem, pending: &Pendi
 pub fn returned(pages: &Pages, text: &str, chosen_key: Option<&str>, problem: &Problem) -> Response {
     let fresh = idempotency_key::generate_text();
     let key = chosen_key.filter(|_| !matches!(problem, Problem::KeyReused | Problem::InvalidKey(_))).unwrap_or(&fresh);
-    let page = pages.returned_form(&FormValues { text, key, problem: &problem.form_detail() });
+    let page = pages.returned_form(&FormValues { text, key, problem: &problem.form_words() });
     responses::html(problem.status(), problem.header().as_slice(), Body::whole(page))
 }

@@ -74,6 +74,10 @@ pub struct Config {
     pub public_urls: Vec<Url>,
     /// The pages' title.
     pub page_title: String,
+    /// A text below the title.
+    pub page_intro: Option<String>,
+    /// Whether the pages show the replica and the version.
+    pub page_footer: bool,
     /// The least level that is logged.
     pub log_level: LevelFilter,
     /// The form of a log line.
@@ -137,6 +141,8 @@ impl Config {
                 )
                 .unwrap_or_default(),
             page_title: s.required("PAGE_TITLE", "text", |v| Some(v.to_owned())),
+            page_intro: s.optional("PAGE_INTRO", "text", |v| Some(v.to_owned())),
+            page_footer: s.required("PAGE_FOOTER", "on or off", value::switch),
             log_level: s.required("LOG_LEVEL", "error, warn, info, debug or trace", value::level),
             log_format: s.required("LOG_FORMAT", "text or json", value::log_format),
             access_log: s.required("ACCESS_LOG", "off, combined or json", value::access_log),
@@ -371,6 +377,14 @@ mod tests {
             assert!(problems.contains("MYSQL_HOST") && problems.contains("MYSQL_PASSWORD"), "{problems}");
             assert!(!problems.contains("hunter2") && !problems.contains("u@"), "{problems}");
         }
+    }
+
+    #[test]
+    fn a_page_has_an_introduction_and_a_footer_only_when_they_are_set() {
+        let page = |more: &[(&str, &str)]| with(more).map(|config| (config.page_intro, config.page_footer));
+        assert_eq!(page(&[]), Ok((None, false)));
+        assert_eq!(page(&[("PAGE_INTRO", "For <all>."), ("PAGE_FOOTER", "on")]), Ok((Some("For <all>.".into()), true)));
+        wrong(&[("PAGE_FOOTER", "yes")], "PAGE_FOOTER=yes: expected on or off");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("TRUSTED_PROXIES", ""),
     setting("PUBLIC_URL", ""),
     setting("PAGE_TITLE", "Messages"),
+    setting("PAGE_INTRO", ""),
+    setting("PAGE_FOOTER", "off"),
     setting("LOG_LEVEL", "info"),
     setting("LOG_FORMAT", "text"),
     setting("ACCESS_LOG", "off"),

@@ -43,7 +43,7 @@ impl Decoder {
     /// Decodes from the front of `input`. Returns the body when it is complete.
     pub fn feed(&mut self, input: &mut Vec<u8>) -> Result<Option<Vec<u8>>, RequestError> {
         let mut used = 0;
-        let whole = loop {
+        let is_complete = loop {
             let rest = &input[used..];
             match self.state {
                 State::Size => {
@@ -93,7 +93,7 @@ impl Decoder {
             }
         };
         input.drain(..used);
-        Ok(whole.then(|| std::mem::take(&mut self.body)))
+        Ok(is_complete.then(|| std::mem::take(&mut self.body)))
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
     #[track_caller]
     fn decode(input: &[u8]) -> Decoded {
         let mut rest = input.to_vec();
-        let whole = Decoder::new(20).feed(&mut rest).map(|body| body.map(|b| (b, rest)));
+        let decoded = Decoder::new(20).feed(&mut rest).map(|body| body.map(|b| (b, rest)));
 
         let mut drip = Decoder::new(20);
         let mut buffer = Vec::new();
@@ -158,8 +158,8 @@ mod tests {
                 }
             }
         }
-        assert_eq!(whole, dripped, "{:?}", String::from_utf8_lossy(input));
-        whole
+        assert_eq!(decoded, dripped, "{:?}", String::from_utf8_lossy(input));
+        decoded
     }
 
     #[test]

@@ -44,4 +44,6 @@ pub use responder::Responder;
 pub use response::{Body, Response};
 pub use scheduler::PollPermit;
 pub use server::Server;
+#[cfg(test)]
+pub use stream::TestStream;
 pub use stream::{Chunk, StreamSender};

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_numbered_in_hex_behind_their_process() {
+    fn the_id_of_a_request_is_its_process_and_a_number_in_hex() {
         for number in [0, 1, 0xf, 0x10, 0xabc, u64::MAX] {
             let id = RequestId::numbered(0x0012_abcd, number);
             assert_eq!(id.as_str(), format!("0012abcd-{number:x}"));

@@ -80,8 +80,8 @@ impl RequestReader {
             Body::Length(0) => Some(Vec::new()),
             Body::Length(length) if self.input.len() < *length => None,
             Body::Length(length) => {
-                let behind = self.input.split_off(*length);
-                Some(std::mem::replace(&mut self.input, behind))
+                let rest = self.input.split_off(*length);
+                Some(std::mem::replace(&mut self.input, rest))
             }
             Body::Chunked(decoder) => match decoder.feed(&mut self.input) {
                 Ok(body) => body,

@@ -103,9 +103,9 @@ impl Response {
     /// The bytes to send, with more header `lines`, each with its CRLF. `head_only` leaves the body out.
     pub(super) fn encode(self, lines: &[&str], head_only: bool) -> Encoded {
         let mut head = self.head(lines);
-        // RFC 9110, section 8.6: no Content-Length in a 204.
+        // RFC 9110, section 8.6: no Content-Length in a 204, and in a 304 only that of the response that it stands for.
         let written = match self.status() {
-            204 => write!(head, "\r\n"),
+            204 | 304 => write!(head, "\r\n"),
             _ => write!(head, "Content-Length: {}\r\n\r\n", self.body.len()),
         };
         debug_assert!(written.is_ok(), "a Vec takes all that is written to it");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spliced_body_is_sent_in_order_and_counted_whole() {
+    fn a_spliced_body_is_sent_in_order_with_its_complete_length() {
         let part = |text: &str| Arc::new(text.as_bytes().to_vec());
         let body = Body::Split { before: part("before "), own: "own".to_owned(), after: part(" after") };
         let out = print(Response::new(200, &[], body), &[], false);
@@ -278,12 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn a_204_has_no_length() {
-        let out = print(Response::new(204, &[("Allow", "GET")], Body::Empty), &[], false);
-        assert!(
-            !out.contains("Content-Length") && out.contains("Allow: GET\r\n") && out.ends_with("\r\n\r\n"),
-            "{out}"
-        );
+    fn a_204_and_a_304_have_no_length() {
+        for status in [204, 304] {
+            let out = print(Response::new(status, &[("Allow", "GET")], Body::Empty), &[], false);
+            assert!(
+                !out.contains("Content-Length") && out.contains("Allow: GET\r\n") && out.ends_with("\r\n\r\n"),
+                "{out}"
+            );
+        }
     }
 
     #[test]

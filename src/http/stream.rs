@@ -145,6 +145,39 @@ impl State {
     }
 }
 
+/// The other end of a stream without a connection, for tests of what is sent. The stream is open as long as this exists.
+#[cfg(test)]
+pub struct TestStream(Arc<StreamBuffer>);
+
+#[cfg(test)]
+struct TestSink;
+
+#[cfg(test)]
+impl StreamSink for TestSink {
+    fn flush(&self, _: usize, _: &Arc<StreamBuffer>) {}
+}
+
+#[cfg(test)]
+impl TestStream {
+    /// Opens one.
+    pub fn open() -> (StreamSender, TestStream) {
+        let buffer = Arc::new(StreamBuffer::default());
+        (StreamSender::new(Arc::new(TestSink), 0, &buffer), TestStream(buffer))
+    }
+
+    /// What was sent and not read yet.
+    pub fn text(&self) -> String {
+        let mut bytes = Vec::new();
+        let _ = self.0.write_to(&mut bytes);
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Whether the sender ended it.
+    pub fn has_ended(&self) -> bool {
+        self.0.end().is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

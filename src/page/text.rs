@@ -7,14 +7,17 @@ use std::borrow::Cow;
 /// What a link begins with, in any case. Other schemes are never linked, because some of them run scripts.
 const SCHEMES: [&str; 2] = ["http://", "https://"];
 
-/// Appends the text of a message.
-pub(super) fn push_message(out: &mut String, text: &str) {
-    let text = shorten_gaps(text);
+/// Lines of a message that are shown without a fold, and the characters that fit a line of the widest page.
+const FOLD_LINES: usize = 15;
+const LINE_CHARS: usize = 80;
+
+/// Appends a text of several lines with its links.
+pub(super) fn push_linked(out: &mut String, text: &str) {
     // Most messages have no link, and are searched only once.
     if !text.contains("://") {
-        return push_escaped(out, &text);
+        return push_escaped(out, text);
     }
-    let mut rest = text.as_ref();
+    let mut rest = text;
     while let Some((before, link, after)) = next_link(rest) {
         push_escaped(out, before);
         out.push_str("<a href=\"");
@@ -44,6 +47,38 @@ pub(super) fn push_escaped(out: &mut String, text: &str) {
     out.push_str(rest);
 }
 
+/// Whether a text without gaps is so long that a list shows its beginning only.
+pub(super) fn is_long(text: &str) -> bool {
+    let line_ends = text.bytes().filter(|b| *b == b'\n').count();
+    // Bytes are counted faster than characters, and are never fewer.
+    if line_ends + 1 + text.len() / LINE_CHARS <= FOLD_LINES {
+        return false;
+    }
+    text.split('\n').map(|line| line.chars().count().div_ceil(LINE_CHARS).max(1)).sum::<usize>() > FOLD_LINES
+}
+
+/// The first words of a text, on one line of at most `limit` characters and an ellipsis. Controls are left out: they would
+/// turn the words around that follow in a title.
+pub(super) fn beginning(text: &str, limit: usize) -> String {
+    let is_control =
+        |c: &char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(c) || ('\u{2066}'..='\u{2069}').contains(c);
+    let (mut line, mut length) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        let word: String = word.chars().filter(|c| !is_control(c)).collect();
+        let (space, word_length) = (usize::from(length > 0), word.chars().count());
+        if length + space + word_length > limit {
+            // A text without blanks is cut in its only word.
+            line.extend(word.chars().take(if length == 0 { limit } else { 0 }));
+            line.push('…');
+            break;
+        }
+        line.extend(Some(' ').filter(|_| space > 0));
+        line.push_str(&word);
+        length += space + word_length;
+    }
+    line
+}
+
 /// The text before the first link, the link, and the text after it.
 fn next_link(text: &str) -> Option<(&str, &str, &str)> {
     let mut searched = 0;
@@ -66,7 +101,7 @@ fn next_link(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// The text with one blank line in place of several.
-fn shorten_gaps(text: &str) -> Cow<'_, str> {
+pub(super) fn shorten_gaps(text: &str) -> Cow<'_, str> {
     if !text.contains("\n\n") && !text.contains("\n ") && !text.contains("\n\t") {
         return Cow::Borrowed(text);
     }
@@ -91,7 +126,7 @@ mod tests {
 
     fn html(text: &str) -> String {
         let mut out = String::new();
-        push_message(&mut out, text);
+        push_linked(&mut out, &shorten_gaps(text));
         out
     }
 
@@ -141,6 +176,35 @@ mod tests {
             [("a\nb", "a\nb"), ("a\n\nb", "a\n\nb"), ("a\n\n\n\nb", "a\n\nb"), ("a\n \n\t\n\nb\n  c", "a\n \nb\n  c")]
         {
             assert_eq!(html(text), want);
+        }
+    }
+
+    #[test]
+    fn a_text_of_more_than_fifteen_shown_lines_is_long() {
+        let long = |text: &str| is_long(&shorten_gaps(text));
+        let lines = |count: usize| vec!["x"; count].join("\n");
+        assert_eq!([lines(15), lines(16)].map(|text| long(&text)), [false, true]);
+        assert_eq!([15 * 80, 15 * 80 + 1].map(|length| long(&"x".repeat(length))), [false, true]);
+        assert_eq!([15 * 80, 15 * 80 + 1].map(|length| long(&"é".repeat(length))), [false, true]);
+        let wide = format!("{}\n{}", "x".repeat(81), lines(13));
+        assert_eq!([wide.clone(), format!("{wide}\nx")].map(|text| long(&text)), [false, true], "two lines of 80");
+        assert!(long(&"x\n\n".repeat(8)), "an empty line is a line");
+        assert!(!long(&format!("x{}y", "\n".repeat(50))), "gaps are shortened first");
+    }
+
+    #[test]
+    fn the_beginning_is_one_line_of_complete_words() {
+        for (text, want) in [
+            ("", ""),
+            ("one two", "one two"),
+            ("  one\n\ttwo ", "one two"),
+            ("one two three", "one two…"),
+            ("1234567890", "1234567890"),
+            ("12345678901", "1234567890…"),
+            ("éééééééééé", "éééééééééé"),
+            ("a \u{202e}b\u{2067}c\u{0}", "a bc"),
+        ] {
+            assert_eq!(beginning(text, 10), want, "{text:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with the database, as far as callers must distinguish it, and in words.
 //!
-//! The texts name settings, because the operator who reads them can change those. They never quote a message.
+//! The texts name settings, because an operator can change them. They never quote a message.
 
 use thiserror::Error as ThisError;
 

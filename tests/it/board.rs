@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::client::{form_value, request};
-use crate::support::{Answer, Board, Connection, eventually};
+use crate::support::{Answer, Board, Connection, Service, eventually};
 
 /// Text that breaks programs that do not keep it as it is.
 const HOSTILE: [&str; 12] = [
@@ -83,6 +83,51 @@ fn a_form_is_for_browsers_and_for_programs() {
 }
 
 #[test]
+fn the_api_takes_plain_text() {
+    let board = Board::with(&[("ADMIN_TOKEN", "s3cret-of-an-admin")]);
+    let send = |content_type: &str, body: &[u8]| {
+        board.service.ask("POST", "/messages", &[("Content-Type", content_type)], body)
+    };
+    for (content_type, body, stored) in [
+        ("text/plain", &b" a & b=c+%41 {\"message\": 1}\r\n\tx \n"[..], "a & b=c+%41 {\"message\": 1}\n\tx"),
+        ("text/plain; charset=utf-8", "é😀".as_bytes(), "é😀"),
+        ("Text/Plain;format=flowed; Charset=\"UTF-8\"", "é".as_bytes(), "é"),
+        ("text/plain; charset=us-ascii", b"ascii", "ascii"),
+        ("text/plain", "\u{feff}after a byte order mark".as_bytes(), "after a byte order mark"),
+        ("text/plain", "x\u{feff}y".as_bytes(), "x\u{feff}y"),
+    ] {
+        let answer = send(content_type, body);
+        assert_eq!((answer.status, answer.json()["message"].as_str()), (201, Some(stored)), "{content_type}");
+        assert_eq!(answer.header("Location"), Some(&*format!("./messages/{}", answer.id())));
+        assert_eq!(board.get(&format!("/messages/{}", answer.id())).json()["message"], stored);
+    }
+    for (content_type, body, status, code) in [
+        ("text/plain", &b""[..], 400, "empty_message"),
+        ("text/plain", b" \r\n\t", 400, "empty_message"),
+        ("text/plain", b"\xef\xbb\xbf", 400, "empty_message"),
+        ("text/plain", b"a\0b", 400, "invalid_message"),
+        ("text/plain", b"caf\xe9", 400, "bad_request"),
+        ("text/plain; charset=utf-8", b"\xed\xa0\x80", 400, "bad_request"),
+        ("text/plain", b"\xff\xfea\0", 400, "bad_request"),
+        ("text/plain; charset=iso-8859-1", b"caf\xe9", 415, "unsupported_media_type"),
+        ("text/plain; charset=utf-16", b"a\0", 415, "unsupported_media_type"),
+        ("text/plainer", b"a", 415, "unsupported_media_type"),
+    ] {
+        let answer = send(content_type, body);
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{content_type} {body:?}");
+    }
+    let again = [("Content-Type", "text/plain"), ("Idempotency-Key", "k")];
+    let first = board.service.ask("POST", "/messages", &again, b"once");
+    let second = board.service.ask("POST", "/messages", &again, b"once");
+    assert_eq!((first.id(), second.header("Idempotency-Replayed")), (second.id(), Some("true")));
+    let edit = [("Content-Type", "text/plain"), ("Authorization", "Bearer s3cret-of-an-admin")];
+    let edited = board.service.ask("PUT", &format!("/messages/{}", first.id()), &edit, b"edited");
+    assert_eq!((edited.status, edited.json()["message"].as_str()), (200, Some("edited")));
+    let form = board.service.ask("POST", "/submit", &[("Content-Type", "text/plain")], b"new_message=a");
+    assert_eq!((form.status, form.code().as_str()), (415, "unsupported_media_type"));
+}
+
+#[test]
 fn a_browser_gets_its_form_back_with_the_problem_the_text_and_the_key() {
     let board = Board::with(&[("MAX_MESSAGE_CHARS", "5")]);
     let form = ("Content-Type", "application/x-www-form-urlencoded");
@@ -131,27 +176,6 @@ fn lists_continue_in_both_directions_without_gaps_or_repeats() {
     assert_eq!(board.get("/messages?after=451").messages(), [] as [&str; 0]);
     assert_eq!(board.get("/messages?after=451").json()["next"], serde_json::Value::Null);
     assert_eq!(board.get("/messages?after=2&limit=3").messages(), ["m3", "m4", "m6"], "far below the newest");
-}
-
-#[test]
-fn pages_lead_to_older_pages() {
-    let board = Board::start();
-    assert!(board.get("/").text().contains("No messages yet."));
-    board.schema.run("INSERT INTO messages (message) SELECT CONCAT('number ', seq, '.') FROM seq_1_to_101");
-    let (mut path, mut pages, mut seen) = (Some("/".to_owned()), 0, 0);
-    while let Some(p) = path {
-        let page = board.get(&p);
-        assert_eq!(page.status, 200);
-        pages += 1;
-        seen += page.text().matches("<li id=").count();
-        path = page
-            .text()
-            .split_once("href=\"./?before=")
-            .map(|(_, r)| format!("/?before={}", r.split('"').next().unwrap()));
-    }
-    assert_eq!((pages, seen), (3, 101));
-    let page = board.get("/?before=52");
-    assert!(page.text().contains("number 51.") && !page.text().contains("number 52."));
 }
 
 #[test]
@@ -260,6 +284,23 @@ fn wrong_tokens_are_slowed_down_for_their_client_alone_and_logged() {
     eventually("the wrong token is logged", || logged() > 0);
     assert!(board.service.log().contains("client=192.0.2.1"), "{}", board.service.log());
     assert_eq!(logged(), 1, "once a minute");
+}
+
+#[test]
+fn allow_names_what_is_possible() {
+    let (open, moderated) = (Board::start(), Board::with(&[("ADMIN_TOKEN", "s3cret-of-an-admin")]));
+    let [list, item] = ["GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, DELETE, OPTIONS"];
+    for (board, allowed_item) in [(&open, "GET, HEAD, OPTIONS"), (&moderated, item)] {
+        let path = format!("/messages/{}", board.submit("x").id());
+        for (path, allow) in
+            [("/messages", list), ("/messages?before=9", list), ("/messages?after=0", list), (&path, allowed_item)]
+        {
+            for (method, status) in [("GET", 200), ("HEAD", 200), ("OPTIONS", 204), ("PATCH", 405)] {
+                let answer = board.service.ask(method, path, &[], b"");
+                assert_eq!((answer.status, answer.header("Allow")), (status, Some(allow)), "{method} {path}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -429,8 +470,6 @@ fn errors_are_json_for_programs_and_a_page_for_people() {
         assert_eq!((page.status, page.header("Vary")), (status, Some("Accept")), "{method} {path}");
         assert!(page.text().starts_with("<!doctype html>"), "{method} {path}");
     }
-    let answer = board.service.ask("PATCH", "/messages/1", &[], b"");
-    assert_eq!(answer.header("Allow"), Some("GET, HEAD, PUT, DELETE, OPTIONS"));
     for (body, code, status) in [
         (&b"{"[..], "invalid_json", 400),
         (b"{}", "missing_field", 400),
@@ -455,6 +494,69 @@ fn assert_problem(answer: &Answer) {
     assert_eq!((&problem["type"], &problem["status"]), (&"about:blank".into(), &answer.status.into()));
     assert_eq!(problem["request_id"].as_str(), answer.header("X-Request-Id"));
     assert!(["title", "detail"].iter().all(|member| !problem[member].as_str().unwrap().is_empty()), "{problem}");
+}
+
+#[test]
+fn every_error_is_a_problem_for_programs_and_a_page_for_people() {
+    let board = Board::with(&[("ADMIN_TOKEN", "s3cret-of-an-admin"), ("REQUEST_TIMEOUT", "1s")]);
+    let limited = Board::with(&[("RATE_LIMIT", "1")]);
+    let without_database =
+        Service::run(&[("MYSQL_HOST", "127.0.0.1"), ("MYSQL_PORT", "1"), ("MYSQL_USER", "u"), ("MYSQL_DB", "d")]);
+    assert_eq!(limited.submit("the only one of this minute").status, 200);
+    assert_eq!(board.service.json("POST", "/messages", &[("Idempotency-Key", "k")], "stored").status, 201);
+    let head = |line: &str, headers: &str| format!("{line} HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+    let text = |headers: &str, text: &str| {
+        let length = text.len();
+        head("POST /messages", &format!("Content-Type: text/plain\r\nContent-Length: {length}\r\n{headers}")) + text
+    };
+    let long = "x".repeat(17_000);
+    for (service, status, code, request) in [
+        (&board.service, 400, "empty_message", text("", " ")),
+        (&board.service, 400, "bad_request", head("GET /", "Host: b\r\n")),
+        (&board.service, 400, "invalid_parameter", head("GET /messages?x=1", "")),
+        (&board.service, 401, "unauthorized", head("DELETE /messages/1", "")),
+        (&limited.service, 403, "editing_disabled", head("DELETE /messages/1", "")),
+        (&board.service, 403, "cross_site", text("Origin: http://evil.test\r\n", "x")),
+        (&board.service, 404, "not_found", head("GET /nope", "")),
+        (&board.service, 404, "not_found", head("GET /messages/99", "")),
+        (&board.service, 404, "not_found", head("GET /feed.atom", "")),
+        (&board.service, 405, "method_not_allowed", head("DELETE /", "")),
+        (&board.service, 408, "request_timeout", head("POST /messages", "Content-Length: 9\r\n")),
+        (&board.service, 413, "body_too_large", head("POST /messages", "Content-Length: 65537\r\n")),
+        (&board.service, 414, "header_too_large", head(&format!("GET /{long}"), "")),
+        (&board.service, 415, "unsupported_media_type", text("Content-Encoding: gzip\r\n", "x")),
+        (&board.service, 417, "expectation_failed", head("GET /", "Expect: more\r\n")),
+        (&board.service, 422, "key_reused", text("Idempotency-Key: k\r\n", "another text")),
+        (&limited.service, 429, "rate_limited", text("", "x")),
+        (&board.service, 431, "header_too_large", head("GET /", &format!("X: {long}\r\n"))),
+        (&board.service, 501, "not_implemented", head("POST /messages", "Transfer-Encoding: gzip\r\n")),
+        (&without_database, 503, "database_unavailable", head("GET /messages", "")),
+        (&board.service, 505, "http_version_not_supported", head("GET /", "").replace("/1.1", "/2.0")),
+    ] {
+        let ask = |request: &str| {
+            let mut connection = service.connect();
+            connection.send(request);
+            connection.answer()
+        };
+        let answer = ask(&request);
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{request:.200}");
+        assert_problem(&answer);
+        let page = ask(&request.replacen("Host: a\r\n", "Host: a\r\nAccept: text/html\r\n", 1));
+        assert_eq!((page.status, page.header("Vary")), (status, Some("Accept")), "{request:.200}");
+        assert_eq!(page.header("Cache-Control"), Some("no-store"), "{request:.200}");
+    }
+}
+
+#[test]
+fn an_error_says_which_limit_was_met_and_what_is_missing() {
+    let board = Board::start();
+    let detail = |answer: Answer| answer.json()["detail"].as_str().unwrap().to_owned();
+    let large = board.service.ask("POST", "/messages", &[JSON], &vec![b'x'; 64 * 1024 + 1]);
+    assert_eq!((large.status, large.code().as_str()), (413, "body_too_large"));
+    assert!(detail(large).contains("64 KiB"));
+    let (message, path) = (detail(board.get("/messages/99")), detail(board.get("/messages/x")));
+    assert!(message.contains("message") && message.contains("99"), "{message}");
+    assert!(path.contains("path") && !path.contains("message"), "{path}");
 }
 
 #[test]
@@ -503,7 +605,7 @@ fn counters_start_at_zero_and_count_messages_replays_and_refusals() {
 fn head_and_options_work_wherever_get_does() {
     let board = Board::start();
     board.submit("x");
-    for path in ["/", "/messages", "/messages/1", "/livez", "/readyz", "/healthz", "/version", "/nope"] {
+    for path in ["/", "/messages", "/messages/1", "/livez", "/readyz", "/healthz", "/version", "/robots.txt", "/nope"] {
         let get = board.get(path);
         let mut connection = Connection::open(board.service.address);
         connection.send(request("HEAD", path, &[], b""));

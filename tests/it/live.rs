@@ -258,6 +258,7 @@ fn streams_cost_no_thread_and_share_one_statement() {
     service.wait_until_ready();
     let reads = || metric(&service, "twotier_database_statement_duration_seconds_count{statement=\"check_reads\"}");
     let ticks = || metric(&service, "twotier_live_ticks_total{result=\"ok\"}");
+    eventually("the first check", || service.get("/metrics").text().contains("statement=\"check_reads\""));
     // Statements of the server, for each check that the service makes by itself.
     let statements = || {
         let (from, before) = (reads(), database.count("Com_stmt_execute"));

@@ -178,7 +178,7 @@ fn a_signal_is_heard_as_soon_as_the_log_says_that_it_listens() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_ends_the_process_immediately() {
     let board = Board::with(&[("SHUTDOWN_DELAY", "1m")]);
     board.service.signal(Signal::TERM);
     eventually("it is stopping", || board.service.log().contains("stopping"));

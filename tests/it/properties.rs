@@ -14,7 +14,7 @@ use twotier::http::Request;
 use twotier::http::head::Head;
 use twotier::idempotency_key::{IdempotencyKey, MAX_KEY};
 use twotier::message::{InvalidMessage, Message, NewMessage};
-use twotier::page::{Depth, FormValues, Pages};
+use twotier::page::{Depth, FormValues, PageSettings, Pages, Part, Position};
 
 use crate::support::Board;
 use crate::support::client::request;
@@ -113,6 +113,7 @@ proptest! {
                 "MYSQL_PASSWORD" => prop_assert_eq!(config.account.password, Some(value)),
                 "ADMIN_TOKEN" => prop_assert_eq!(config.admin_token, Some(value)),
                 "PAGE_TITLE" => prop_assert_eq!(config.page_title, value),
+                "PAGE_INTRO" => prop_assert_eq!(config.page_intro, Some(value)),
                 // All others are words, numbers, addresses and paths.
                 _ => prop_assert!(!value.contains(char::is_control), "{}={value:?}", setting.name),
             },
@@ -173,11 +174,20 @@ proptest! {
     fn text_never_becomes_markup(text in text()) {
         // A page with this text has as much markup as one with a plain word, wherever the text stands.
         let render = |text: &str| {
-            let pages = Pages::new(text, text, 2000);
-            let board = pages.board(&[message(1, text), message(2, text)], None, true);
+            let pages = Pages::new(PageSettings {
+                title: text,
+                intro: Some(text),
+                host: Some(text),
+                max_chars: 2000,
+                can_moderate: true,
+                has_feed: true,
+            });
+            let position = Position { part: Part::Before, has_newer: true, has_older: true };
+            let board = pages.board(&[message(1, text), message(2, text)], position);
             let board = [board.before.as_slice(), b"KEY", board.after.as_slice()].concat();
             let returned = pages.returned_form(&FormValues { text, key: text, problem: text });
-            [String::from_utf8(board).unwrap(), returned, pages.error(text, text, Depth::ROOT)]
+            let alone = pages.message(&message(1, text), Depth::ROOT);
+            [String::from_utf8(board).unwrap(), alone, returned, pages.error(text, text, Depth::ROOT)]
         };
         for (page, plain) in render(&text).iter().zip(render("word")) {
             for mark in ['<', '>', '"', '\''] {

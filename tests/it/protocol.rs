@@ -57,7 +57,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_client_that_ends_its_side_with_its_request_is_answered_and_let_go_at_once() {
+fn a_client_that_ends_its_side_with_its_request_is_answered_and_closed_immediately() {
     let board = Board::start();
     for path in ["/livez", "/", "/messages/1"] {
         for _ in 0..50 {

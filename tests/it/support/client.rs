@@ -42,7 +42,7 @@ impl Connection {
         self.try_answer(false).expect("an answer")
     }
 
-    /// Reads one answer; to HEAD, and with 204 and 1xx, without a body.
+    /// Reads one answer; to HEAD, and with 1xx, 204 and 304, without a body.
     pub fn try_answer(&mut self, head: bool) -> io::Result<Answer> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -60,7 +60,7 @@ impl Connection {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let mut answer = Answer { status, headers, body: Vec::new() };
-        if !head && status >= 200 && status != 204 {
+        if !head && status >= 200 && status != 204 && status != 304 {
             let length: usize = answer.header("Content-Length").expect("a length").parse().map_err(io::Error::other)?;
             while self.buffer.len() < length {
                 self.fill()?;

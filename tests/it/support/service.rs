@@ -181,7 +181,7 @@ impl Service {
 }
 
 /// The lines of `output` so far, as a thread reads them.
-fn collect_lines(output: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+pub fn collect_lines(output: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let collected = Arc::new(Mutex::new(String::new()));
     let written = Arc::clone(&collected);
     thread::spawn(move || {

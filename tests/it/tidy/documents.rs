@@ -7,6 +7,7 @@ use twotier::config::SETTINGS;
 use super::markdown::{Document, code};
 use super::source::sources;
 use super::{assert_same, dependencies, files, read, root};
+use crate::openapi::error_codes;
 use crate::support::Board;
 use crate::upgrade::{Found, KINDS, Kind};
 
@@ -130,6 +131,7 @@ fn the_error_codes_are_those_of_the_code_with_their_status() {
     let rows = rows.filter(|row| row.len() > 5 && row[..3].parse::<u16>().is_ok() && row[3..].starts_with(", \""));
     let existing: Vec<String> = rows.map(|row| format!("{} {}", &row[..3], row.rsplit('"').next().unwrap())).collect();
     assert_same("docs/api.md", &described, "src/board/problem.rs", &existing);
+    assert_same("src/board/openapi.json", &error_codes(), "src/board/problem.rs", &existing);
 }
 
 #[test]

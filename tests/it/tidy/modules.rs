@@ -54,7 +54,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde", &["src/board/", "src/http/access_log.rs", "src/logging.rs"]),
     ("serde_json", &["src/board/", "src/http/access_log.rs", "src/logging.rs"]),
     ("serde_urlencoded", &["src/board/input.rs"]),
-    ("sha2", &["src/board/", "src/idempotency_key.rs", "src/page.rs"]),
+    ("sha2", &["src/board/", "src/idempotency_key.rs", "src/page/asset.rs"]),
     ("signal_hook", &["src/app.rs"]),
     ("simplelog", &["src/logging.rs"]),
     ("socket2", &["src/http/", "src/store/"]),
