@@ -15,7 +15,7 @@ run: ## serve a board on http://127.0.0.1:5000 with a private database in ./data
 	@scripts/run check-port && scripts/build && scripts/run
 
 .PHONY: up
-up: ## start a board and MySQL in containers, and print the address (APP_PORT=5000 APP_NAME=twotier)
+up: ## start a board and MySQL in containers, and print the address (APP_PORT=5000 APP_NAME=twotier PROXY=1 MONITORING=1)
 	@scripts/up
 
 ##@ Operate a board in containers
@@ -39,6 +39,10 @@ logs: ## print the logs of the containers by time (TAIL=100 FOLLOW=1)
 .PHONY: doctor
 doctor: ## check containers, volume, disk, backups, settings and database, and name each problem
 	@scripts/doctor
+
+.PHONY: proxy-ca
+proxy-ca: ## print the certificate of the CA that signs for localhost with PROXY=1
+	@scripts/proxy-ca
 
 .PHONY: image
 image: ## build the image
@@ -126,6 +130,14 @@ test-browser: build ## test the page in Chromium against a private database, and
 .PHONY: test-api
 test-api: build ## test the API against its description, /openapi.json, with schemathesis and a private database
 	@scripts/test-api
+
+.PHONY: test-proxy
+test-proxy: build ## test deploy/proxy: Caddy and nginx in front of the board, with real clients
+	@scripts/test-proxy
+
+.PHONY: test-monitoring
+test-monitoring: build ## test deploy/monitoring: the alerts, and each query against a Prometheus that scrapes a board through a fault
+	@scripts/test-monitoring
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target (SECONDS=60 for each)

@@ -35,6 +35,8 @@ const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 const SPARE_WORKERS: usize = 2;
 /// The time in which connections that the kernel has begun to open are still accepted during a stop.
 const OPENING: Duration = Duration::from_millis(100);
+/// New connections wait for this time at most, so that a restart answers no request with 503 while its database is ready.
+const FIRST_ATTEMPT: Duration = Duration::from_millis(500);
 const AGAIN: &str = "stopped immediately by a second signal";
 
 /// Serves until a signal comes. An error says in words why it could not go on.
@@ -85,6 +87,7 @@ pub fn run(config: Config) -> Result<(), String> {
     let give_up = move |reason| drop(gave_up.send(Event::GaveUp(reason)));
     let waker = Arc::clone(&server);
     supervisor.start(give_up, move || waker.wake_worker()).map_err(no_thread)?;
+    lifecycle.wait_for_first_attempt(FIRST_ATTEMPT);
     server.open().map_err(no_worker)?;
 
     let outcome = match received.recv() {

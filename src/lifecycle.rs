@@ -3,7 +3,7 @@
 //! Written by the threads that start, supervise and stop the service, read by those that answer requests. Decides nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The state, shared by all threads.
@@ -13,6 +13,7 @@ pub struct Lifecycle {
     stopping: AtomicBool,
     writable: AtomicBool,
     database: Mutex<Condition>,
+    changed: Condvar,
 }
 
 /// A reason in words, and as a label of metrics. It names no host and no user.
@@ -58,6 +59,7 @@ impl Default for Lifecycle {
             stopping: AtomicBool::new(false),
             writable: AtomicBool::new(true),
             database: Mutex::new(Condition { failure: Some(STARTING), checking_since: None, write_block: None }),
+            changed: Condvar::new(),
         }
     }
 }
@@ -65,8 +67,8 @@ impl Default for Lifecycle {
 impl Lifecycle {
     /// The table exists in its current shape: requests may use the database.
     pub fn set_serving(&self) {
-        self.finish_check(Ok(()));
         self.serving.store(true, Ordering::Release);
+        self.finish_check(Ok(()));
     }
 
     /// The service is going to stop.
@@ -77,6 +79,13 @@ impl Lifecycle {
     /// Start-up waits for this.
     pub fn set_waiting_for(&self, reason: Reason) {
         self.lock().failure = Some(reason);
+        self.changed.notify_all();
+    }
+
+    /// Waits until the first attempt to reach the database has ended, or `limit` has passed.
+    pub fn wait_for_first_attempt(&self, limit: Duration) {
+        let starting = |condition: &mut Condition| condition.failure == Some(STARTING);
+        drop(self.changed.wait_timeout_while(self.lock(), limit, starting));
     }
 
     /// A check of the database begins.
@@ -89,6 +98,7 @@ impl Lifecycle {
         let mut condition = self.lock();
         condition.checking_since = None;
         condition.failure = result.err();
+        self.changed.notify_all();
     }
 
     /// Sets why writes do not work, or that they do.
@@ -155,6 +165,21 @@ mod tests {
         assert_eq!(lifecycle.readiness(), Readiness::Ready);
         lifecycle.set_stopping();
         assert_eq!(lifecycle.readiness(), Readiness::NotReady(STOPPING));
+    }
+
+    #[test]
+    fn the_wait_for_the_first_attempt_ends_with_it_or_at_its_limit() {
+        let began = Instant::now();
+        Lifecycle::default().wait_for_first_attempt(Duration::from_millis(20));
+        assert!(began.elapsed() >= Duration::from_millis(20));
+        for end in [Lifecycle::set_serving, |lifecycle: &Lifecycle| lifecycle.set_waiting_for(FAILURE)] {
+            let lifecycle = Lifecycle::default();
+            std::thread::scope(|threads| {
+                threads.spawn(|| end(&lifecycle));
+                lifecycle.wait_for_first_attempt(Duration::from_secs(60));
+            });
+            assert_ne!(lifecycle.readiness(), Readiness::NotReady(STARTING));
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The metrics: every name with its labels and meaning, and the text that Prometheus reads.
 //!
 //! One set for the process, reached from everywhere, as the log is. Values of labels are names from the code, never text
-//! that a client sent. Reading the metrics touches nothing but these numbers.
+//! that a client sent. Reading the metrics touches nothing but these numbers and the kernel's count of this process's memory.
 
 mod families;
+mod memory;
 
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -76,6 +77,7 @@ pub struct Metrics {
     pub database_retries: IntCounterVec,
     /// Log lines that were dropped, because stderr was not read fast enough.
     pub log_lines_dropped: IntCounter,
+    resident_memory: IntGauge,
     registry: Registry,
 }
 
@@ -242,6 +244,14 @@ const LOG_LINES_DROPPED: Description = Description {
     labels: &[],
 };
 
+const RESIDENT_MEMORY: Description =
+    Description { name: "process_resident_memory_bytes", help: "Resident memory of this process.", labels: &[] };
+const MEMORY_LIMIT: Description = Description {
+    name: "twotier_memory_limit_bytes",
+    help: "Limit of memory of the container or unit; 0 when there is none.",
+    labels: &[],
+};
+
 /// The metrics of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "it depends on the names below alone, and every test would fail")]
@@ -256,6 +266,7 @@ impl Metrics {
         let start = Gauge::new("process_start_time_seconds", "Start, in Unix time.")?;
         start.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
         families.registry.register(Box::new(start))?;
+        families.gauge(&MEMORY_LIMIT)?.set(memory::limit().unwrap_or_default());
         let metrics = Metrics {
             connections: families.gauges(&CONNECTIONS)?,
             connections_refused: families.counters(&CONNECTIONS_REFUSED)?,
@@ -289,6 +300,7 @@ impl Metrics {
             waiting_jobs_limit: families.gauges(&WAITING_JOBS_LIMIT)?,
             database_retries: families.counters(&DATABASE_RETRIES)?,
             log_lines_dropped: families.counter(&LOG_LINES_DROPPED)?,
+            resident_memory: families.gauge(&RESIDENT_MEMORY)?,
             registry: families.registry,
         };
         for state in ["idle", "reading", "handling", "writing", "streaming", "closing"] {
@@ -342,6 +354,7 @@ impl Metrics {
 
     /// All of them in the text format 0.0.4 of Prometheus.
     pub fn text(&self) -> String {
+        self.resident_memory.set(memory::resident().unwrap_or_default());
         // A String takes all that is written to it.
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }

@@ -82,6 +82,11 @@ print_changes() {
         new=$(setting "$name")
         print_change "$name" "$old" "${new%%$'\n'*}"
     done
+    for name in proxy monitoring; do
+        old=$(containers "label=twotier.part=$name" | grep -q . && echo 1) || old=
+        new=$(has_part "$name" && echo 1) || new=
+        print_change "${name^^}" "$old" "$new"
+    done
     old=$("$ENGINE" port "$BACKEND" 5000/tcp 2>/dev/null | head -n 1)
     new=${PUBLISH:-0.0.0.0}:$APP_PORT
     [ "$APP_PORT" = 0 ] || print_change "address" "$old" "$new"

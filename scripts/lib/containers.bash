@@ -18,6 +18,29 @@ export DATABASE_IMAGE=${DATABASE_IMAGE:-docker.io/library/mysql:9.7}
 # shellcheck disable=SC2034 # used by the scripts that source this one
 BACKEND=$APP_NAME-backend DATABASE=$APP_NAME-mysql VOLUME=$APP_NAME-data SECRETS=secrets/$APP_NAME IMAGE=$APP_IMAGE
 
+# The compose files, with one for each optional part that a variable turns on.
+PARTS=()
+IFS=: read -ra COMPOSE_FILES <<<"${COMPOSE_FILE:-podman-compose.yml}"
+for part in proxy monitoring; do
+    name=${part^^}
+    case ${!name:-0} in
+        0) ;;
+        1) PARTS+=("$part") COMPOSE_FILES+=("deploy/$part/$part.yml") ;;
+        *) die "$name=${!name}: expected 1 or 0." ;;
+    esac
+done
+unset part name
+
+has_part() { [[ " ${PARTS[*]} " == *" $1 "* ]]; }
+
+# part_containers PART: prints the names of the containers of a part.
+part_containers() {
+    case $1 in
+        proxy) echo "$APP_NAME-proxy" ;;
+        monitoring) printf '%s\n' "$APP_NAME"-{prometheus,alertmanager,grafana,node-exporter} ;;
+    esac
+}
+
 find_compose() {
     local tool
     [ -z "${compose_words[*]-}" ] || return 0
@@ -174,12 +197,11 @@ other_database() {
 }
 
 compose() {
-    local arguments=(-p "$APP_NAME") compose_files file
+    local arguments=(-p "$APP_NAME") file
     # The compose tool must not read .env: in podman-compose 1.0.3, .env wins over the environment.
     case $(basename "${compose_words[0]}") in docker*) arguments+=(--project-directory "$PROJECT_FOLDER" --env-file /dev/null) ;; esac
-    IFS=: read -ra compose_files <<<"${COMPOSE_FILE:-podman-compose.yml}"
     # podman-compose reads .env from the folder of the first file, and there is none in that folder.
-    for file in ".compose/$APP_NAME/settings.yml" "${compose_files[@]}"; do arguments+=(-f "$file"); done
+    for file in ".compose/$APP_NAME/settings.yml" "${COMPOSE_FILES[@]}"; do arguments+=(-f "$file"); done
     (unset COMPOSE_FILE; "${compose_words[@]}" "${arguments[@]}" "$@")
 }
 
