@@ -47,13 +47,16 @@ impl Client {
         self.run(|connection, _| {
             let mut messages = Vec::with_capacity(ids.len());
             for chunk in ids.chunks(TEXTS) {
-                // No message has the id 0.
-                let params = (0..TEXTS).map(|at| Value::UInt(chunk.get(at).copied().unwrap_or(0))).collect();
-                messages.extend(read(connection, BY_IDS, Params::Positional(params))?);
+                messages.extend(read(connection, BY_IDS, Params::Positional(padded(chunk)))?);
             }
             Ok(messages)
         })
     }
+}
+
+/// As many values as the statement has places. A repeated id selects no other row, not even in a table that has a row 0.
+fn padded(ids: &[u64]) -> Vec<Value> {
+    ids.iter().chain(ids.last().into_iter().cycle()).take(TEXTS).map(|id| Value::UInt(*id)).collect()
 }
 
 fn live_row(mut row: Row) -> LiveRow {
@@ -63,4 +66,16 @@ fn live_row(mut row: Row) -> LiveRow {
         Some(_) | None => None,
     };
     LiveRow { id: number(row.take(0)), fingerprint: number(row.take(1)), age }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_of_a_few_ids_selects_no_other_row() {
+        let want: Vec<Value> = [3, 7].into_iter().chain([7; TEXTS - 2]).map(Value::UInt).collect();
+        assert_eq!(padded(&[3, 7]), want);
+        assert_eq!(padded(&[9; TEXTS]), [const { Value::UInt(9) }; TEXTS]);
+    }
 }
