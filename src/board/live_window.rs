@@ -13,6 +13,8 @@ use crate::store::live_window::LiveRow;
 pub(super) const MIN_ROWS: usize = 200;
 /// Rows that a window has at most. When more are needed, the changes are unknown.
 pub(super) const MAX_ROWS: usize = 2000;
+/// Messages that are sent at once. When there are more, the client must load them.
+const MAX_MESSAGES: usize = 200;
 /// How much later than a larger id a smaller one may become visible.
 pub(super) const MAX_DELAY: Duration = Duration::from_secs(5);
 
@@ -37,7 +39,7 @@ pub(super) struct Changes {
 impl Changes {
     /// Whether they may be sent.
     pub(super) fn is_small(&self) -> bool {
-        self.added.len().max(self.edited.len()).max(self.deleted.len()) <= MIN_ROWS
+        self.added.len().max(self.edited.len()).max(self.deleted.len()) <= MAX_MESSAGES
     }
 
     /// The ids of the messages whose texts are needed.
@@ -74,22 +76,24 @@ impl Window {
         self.above <= mark
     }
 
-    /// The ids of the messages that were stored in this `time`, and those of `added`.
-    pub(super) fn since(&self, time: Duration, added: &[u64]) -> Vec<u64> {
-        let is_young = |row: &&LiveRow| row.age.is_some_and(|age| age <= time) || added.binary_search(&row.id).is_ok();
-        self.rows.values().filter(is_young).map(|row| row.id).collect()
-    }
-
-    /// The ids of the messages that became visible after `id`: all above it, and those below it that were stored so shortly
-    /// before it that they may have become visible later. None when they are unknown.
-    pub(super) fn after(&self, id: u64) -> Option<Vec<u64>> {
+    /// The id from which a stream that resumes after `id` sends all messages: the first one that may have become visible
+    /// later. None when it is unknown, or too many messages follow.
+    pub(super) fn resume(&self, id: u64) -> Option<u64> {
         let newest = self.rows.last_key_value().map_or(0, |(id, _)| *id);
         if !self.reaches(id) || id > newest {
             return None;
         }
-        let oldest_age = self.rows.range(..=id).next_back().and_then(|(_, row)| row.age).map(|age| age + MAX_DELAY);
-        let is_late = |row: &LiveRow| row.age.zip(oldest_age).is_some_and(|(age, oldest)| age <= oldest);
-        Some(self.rows.values().filter(|row| row.id > id || row.id < id && is_late(row)).map(|row| row.id).collect())
+        let age = self.rows.range(..=id).next_back().and_then(|(_, row)| row.age);
+        let oldest = age.map(|age| age.saturating_add(MAX_DELAY.as_micros() as i64));
+        let is_late = |row: &LiveRow| row.age.zip(oldest).is_some_and(|(age, oldest)| age <= oldest);
+        let late = self.rows.range(..id).find(|(_, row)| is_late(row)).map(|(id, _)| *id);
+        let first = late.unwrap_or(id.saturating_add(1));
+        (self.rows.range(first..).count() <= MAX_MESSAGES).then_some(first)
+    }
+
+    /// The ids of its rows from `first` on.
+    pub(super) fn ids_from(&self, first: u64) -> impl Iterator<Item = u64> {
+        self.rows.range(first..).map(|(id, _)| *id)
     }
 
     /// What happened until `next`. A row below this window is not new: it entered `next` because another row was deleted. A

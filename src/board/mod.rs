@@ -5,7 +5,7 @@
 //! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
 //! - Setting it up: `settings`.
 //! - Serving it: `latest`, `submit` and `point` are the work of the three `queues`.
-//! - Streaming: `live` sends what changed, which `live_window` finds and `live_events` writes.
+//! - Streaming: `live` sends what `live_read` reads, `live_window` compares and `live_events` writes.
 //! - Answering it: `responses` forms JSON and pages, `representation` has their entity tags, `problem` has the status and
 //!   the words of each error, `status` answers for the service itself, and `pending_reply` and `delayed_replies` carry a
 //!   response back.
@@ -21,6 +21,7 @@ pub mod input;
 mod latest;
 mod live;
 mod live_events;
+mod live_read;
 mod live_window;
 mod multipart;
 mod parameters;

@@ -1,7 +1,5 @@
 //! The statements of the live feed: the newest rows without their texts, and the texts of some of them.
 
-use std::time::Duration;
-
 use mysql::{Params, Row, Value};
 
 use super::client::Client;
@@ -17,8 +15,9 @@ pub struct LiveRow {
     pub id: u64,
     /// A hash of its text and the time of its last edit: it also differs after an edit that leaves the time as it was.
     pub fingerprint: u64,
-    /// The time since it was stored, by the clock of the database. None for a row older than the column.
-    pub age: Option<Duration>,
+    /// Microseconds since it was stored, by the clock of the database; negative when the time is in the future. None for a
+    /// row older than the column.
+    pub age: Option<i64>,
 }
 
 const WINDOW: Statement<'_> = Statement::new(
@@ -61,8 +60,8 @@ fn padded(ids: &[u64]) -> Vec<Value> {
 
 fn live_row(mut row: Row) -> LiveRow {
     let age = match row.take(2) {
-        Some(Value::Int(micros)) => Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0))),
-        Some(Value::UInt(micros)) => Some(Duration::from_micros(micros)),
+        Some(Value::Int(micros)) => Some(micros),
+        Some(Value::UInt(micros)) => i64::try_from(micros).ok(),
         Some(_) | None => None,
     };
     LiveRow { id: number(row.take(0)), fingerprint: number(row.take(1)), age }
