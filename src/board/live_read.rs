@@ -39,7 +39,7 @@ pub(super) fn read(
     is_watching: bool,
     arrivals: impl Fn() -> Vec<LastEventId>,
 ) -> Result<Found, Error> {
-    let window = read_window(client, last)?;
+    let window = read_window(client, last, &arrivals())?;
     let before = last.filter(|before| is_watching && window.reaches(before.mark()));
     let changes = before.map(|before| before.changes(&window)).filter(Changes::is_small);
     let firsts: Vec<Option<u64>> = arrivals().iter().map(|arrival| first(*arrival, &window)).collect();
@@ -63,16 +63,21 @@ fn first(arrival: LastEventId, window: &Window) -> Option<u64> {
     }
 }
 
-fn read_window(client: &mut Client, before: Option<&Window>) -> Result<Window, Error> {
+fn read_window(client: &mut Client, before: Option<&Window>, arrivals: &[LastEventId]) -> Result<Window, Error> {
     let is_complete = |window: &Window| before.is_none_or(|before| window.reaches(before.mark()));
+    let is_too_short = |window: &Window, arrival: &LastEventId| match arrival {
+        LastEventId::Message(id) => window.reaches(*id) && window.is_too_short(*id),
+        LastEventId::None | LastEventId::Unknown => false,
+    };
     let expected = before.map_or(MIN_ROWS, Window::expected_rows);
     let rows = client.live_window(expected)?;
     let window = Window::new(&rows, expected, before, Instant::now());
-    if is_complete(&window) {
+    let suffices = is_complete(&window) && !arrivals.iter().any(|arrival| is_too_short(&window, arrival));
+    if suffices || expected == MAX_ROWS && is_complete(&window) {
         return Ok(window);
     }
     let rows = client.live_window(MAX_ROWS)?;
     let window = Window::new(&rows, MAX_ROWS, before, Instant::now());
-    // The clients load all messages now, so that the next window need not reach as far down as this one.
+    // Otherwise the clients load all messages now, so the next window need not reach as far down as this one.
     Ok(if is_complete(&window) { window } else { Window::new(&rows, MAX_ROWS, None, Instant::now()) })
 }

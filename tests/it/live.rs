@@ -200,6 +200,27 @@ fn a_client_that_missed_too_much_loads_the_messages_again() {
 }
 
 #[test]
+fn a_client_of_a_busy_board_gets_only_the_few_messages_that_it_missed() {
+    let board = Board::start();
+    let mut stream = EventStream::open(&board.service);
+    for _ in 0..3 {
+        fill(&board, 100);
+        (0..100).for_each(|_| drop(stream.next_text()));
+    }
+    let last = board.submit("got").id();
+    assert_eq!(stream.next_text(), "got");
+    drop(stream);
+    (1..=3).for_each(|number| drop(board.submit(&format!("missed {number}"))));
+    let mut stream = EventStream::with(&board.service, &[("Last-Event-ID", &last.to_string())]);
+    assert_eq!([stream.next_text(), stream.next_text(), stream.next_text()], ["missed 1", "missed 2", "missed 3"]);
+    // A service that was just started does not know what was visible before, and repeats messages.
+    let replica = Service::start(&board.schema, &[]);
+    replica.wait_until_ready();
+    let mut stream = EventStream::with(&replica, &[("Last-Event-ID", &last.to_string())]);
+    while stream.next_text() != "missed 3" {}
+}
+
+#[test]
 fn clients_that_resume_and_do_not_read_hold_their_messages_once() {
     let board = Board::with(&[("MAX_CONNECTIONS", "1000")]);
     let values = vec!["(REPEAT('x', 450), UTC_TIMESTAMP() - INTERVAL 1 MINUTE)"; 200].join(", ");
