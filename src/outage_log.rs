@@ -79,8 +79,14 @@ impl OutageLog {
         outage.last_failure = now;
         outage.worked = None;
         if outage.causes.insert(label) {
-            let ids = join(request_ids, requests);
-            error!(requests = requests, request_ids = ids; "{} fails: {cause}", self.activity);
+            match requests {
+                // It was a check of the service's own.
+                0 => error!("{} fails: {cause}", self.activity),
+                _ => {
+                    let ids = join(request_ids, requests);
+                    error!(requests = requests, request_ids = ids; "{} fails: {cause}", self.activity);
+                }
+            }
             outage.restart_report();
         }
         outage.last_cause = cause.to_string();

@@ -87,9 +87,9 @@ pub fn key(chosen: &str) -> Result<IdempotencyKey, Problem> {
 }
 
 /// Whether `Accept` prefers `text/html` to JSON, by quality values (RFC 9110, section 12.5.1). A client that does not name
-/// HTML gets JSON, as programs that accept anything expect.
+/// HTML gets JSON, as programs that accept anything expect. Without a name of JSON its quality is that of a wildcard.
 pub fn prefers_html(head: &Head) -> bool {
-    let (mut html, mut json) = (0, 0);
+    let (mut html, mut json, mut application, mut any) = (0, None, None, None);
     for range in head.values("accept").flat_map(|value| value.split(',')) {
         let mut parts = range.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
@@ -97,11 +97,13 @@ pub fn prefers_html(head: &Head) -> bool {
             parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q="))).map_or(1000, thousandths);
         match media_type.as_str() {
             "text/html" => html = html.max(quality),
-            "application/json" | "application/problem+json" => json = json.max(quality),
+            "application/json" | "application/problem+json" => json = json.max(Some(quality)),
+            "application/*" => application = application.max(Some(quality)),
+            "*/*" => any = any.max(Some(quality)),
             _ => {}
         }
     }
-    html > 0 && html >= json
+    html > 0 && html >= json.or(application).or(any).unwrap_or(0)
 }
 
 /// A quality value in thousandths; 0 when it is malformed.
@@ -218,7 +220,10 @@ mod tests {
             "text/html",
             "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8",
             "Text/HTML;Q=0.1",
-            "text/html;charset=utf-8; q=0.5, */*",
+            "text/html;charset=utf-8; q=0.5, */*;q=0.4",
+            "text/html, */*",
+            "text/html;q=0.5, */*, application/*;q=0.4",
+            "text/html;q=0.5, */*, application/json;q=0.5",
             "application/json;q=0.2, text/html;q=0.21",
             "application/json, text/html",
         ] {
@@ -235,6 +240,8 @@ mod tests {
             "text/htmlx",
             "application/json, text/html;q=0.9",
             "text/html;q=0.5, application/problem+json;q=0.6",
+            "text/html;q=0.5, */*",
+            "text/html;q=0.5, application/*;q=0.6, */*;q=0.1",
             "",
         ] {
             assert!(!prefers(value), "{value}");

@@ -1,9 +1,10 @@
-//! The live feed: every open stream, and the thread that tells them what changed.
+//! The live feed: every open stream, and the thread that sends them what changed.
 //!
 //! One thread for all streams. While a stream is open it reads the newest rows five times a second and compares them with the
 //! rows that it read before; otherwise it sends no statement. A failed read ends no stream: the next one that succeeds
-//! finds all changes.
+//! finds all changes. The first stream is opened after a read, so that the next one finds what changes from then on.
 
+use std::cell::LazyCell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,12 +14,14 @@ use std::time::{Duration, Instant};
 use log::{debug, error};
 
 use super::live_events as events;
-use super::live_window::{Changes, MAX_ROWS, Window};
+pub(super) use super::live_read::LastEventId;
+use super::live_read::{Found, read};
+use super::live_window::Window;
 use super::problem::Problem;
 use super::responses::NO_STORE;
 use crate::http::{Body, Chunk, Responder, Response, StreamSender};
 use crate::metrics::METRICS;
-use crate::store::{Client, Database, Error};
+use crate::store::{Database, Error};
 
 /// All streams.
 pub struct LiveFeed {
@@ -34,7 +37,9 @@ pub struct LiveFeed {
 #[derive(Default)]
 struct Arrivals {
     list: Vec<Arrival>,
-    /// Places that were taken for streams that are not opened yet.
+    /// Whether reads follow each other, so that the next one finds what changes from now on.
+    is_watching: bool,
+    /// Places that were taken for streams that have not arrived yet.
     opening: usize,
     /// All places that are taken, as of the last tick.
     open: usize,
@@ -43,25 +48,23 @@ struct Arrivals {
 
 /// A new stream.
 struct Arrival {
-    stream: StreamSender,
+    stream: ArrivalStream,
     /// What the client sent as `Last-Event-ID`.
     last: LastEventId,
-    since: Instant,
 }
+
+enum ArrivalStream {
+    /// It gets what the next read finds.
+    Open(StreamSender),
+    /// It is opened after the next read.
+    Waiting(Opening),
+}
+
+/// Opens a stream. There is none for a HEAD request.
+type Opening = Box<dyn FnOnce() -> Option<StreamSender> + Send>;
 
 /// When the last heartbeat was sent.
 struct Heartbeat(Instant);
-
-/// Where a stream begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LastEventId {
-    /// With what happens from now on.
-    None,
-    /// After this message.
-    Message(u64),
-    /// After something that this service did not send.
-    Unknown,
-}
 
 /// Time between two reads, which is how late an event may be.
 const TICK: Duration = Duration::from_millis(200);
@@ -82,7 +85,7 @@ impl LiveFeed {
         })
     }
 
-    /// Starts the thread. `wake` is called after it has returned its connection to `database`.
+    /// Starts the thread. `wake` is called when it has returned its connection to `database`.
     pub fn start(self: &Arc<Self>, database: Arc<Database>, wake: impl Fn() + Send + 'static) -> io::Result<()> {
         let feed = Arc::clone(self);
         let run = move || feed.run(&database, &wake);
@@ -96,8 +99,8 @@ impl LiveFeed {
         let list = std::mem::take(&mut arrivals.list);
         drop(arrivals);
         let streams = std::mem::take(&mut *lock(&self.streams));
-        for stream in list.into_iter().map(|arrival| arrival.stream).chain(streams) {
-            send(&stream, &events::goodbye());
+        for stream in list.into_iter().filter_map(Arrival::open).chain(streams) {
+            send(&stream, &events::goodbye(), 0);
         }
     }
 
@@ -117,22 +120,28 @@ impl LiveFeed {
 
     /// Opens a stream for the request of `responder`, in a place that was taken.
     pub(super) fn open(&self, responder: Responder, last: LastEventId) {
-        let since = Instant::now();
         let headers = [("Content-Type", "text/event-stream"), NO_STORE, ("X-Accel-Buffering", "no")];
-        self.add(responder.stream(Response::new(200, &headers, Body::whole(events::hello()))), last, since);
+        let response = Response::new(200, &headers, Body::whole(events::hello()));
+        self.add(Box::new(|| responder.stream(response)), last);
     }
 
-    /// Takes over a stream that was opened, or gives its place back.
-    fn add(&self, stream: Option<StreamSender>, last: LastEventId, since: Instant) {
+    fn add(&self, opening: Opening, last: LastEventId) {
         let mut arrivals = self.lock();
         arrivals.opening -= 1;
+        if arrivals.has_ended {
+            drop(arrivals);
+            opening().iter().for_each(|stream| send(stream, &events::goodbye(), 0));
+            return;
+        }
+        let stream = if arrivals.is_watching {
+            // Under the lock: a read that begins after the client got its first byte must find the stream here.
+            opening().map(ArrivalStream::Open)
+        } else {
+            Some(ArrivalStream::Waiting(opening))
+        };
         match stream {
-            Some(stream) if arrivals.has_ended => {
-                drop(arrivals);
-                send(&stream, &events::goodbye());
-            }
             Some(stream) => {
-                arrivals.list.push(Arrival { stream, last, since });
+                arrivals.list.push(Arrival { stream, last });
                 METRICS.live_streams.set(arrivals.open as i64);
                 drop(arrivals);
                 self.arrived.notify_one();
@@ -145,12 +154,9 @@ impl LiveFeed {
         let mut window = None;
         let mut heartbeat = Heartbeat(Instant::now());
         loop {
-            if self.wait_for_streams() {
-                window = None;
-            }
+            self.wait_for_streams();
             let began = Instant::now();
-            let pause = pause_after(|| self.tick(database, &mut window));
-            wake();
+            let pause = pause_after(|| self.tick(database, &mut window, wake));
             if heartbeat.is_due(Instant::now()) {
                 self.send_heartbeat();
             }
@@ -159,66 +165,104 @@ impl LiveFeed {
         }
     }
 
-    /// Waits until a stream is open. Returns whether there was none.
-    fn wait_for_streams(&self) -> bool {
+    /// Waits until there is a stream.
+    fn wait_for_streams(&self) {
         let mut arrivals = self.lock();
-        let had_none = arrivals.list.is_empty() && lock(&self.streams).is_empty();
         while arrivals.list.is_empty() && lock(&self.streams).is_empty() {
+            arrivals.is_watching = false;
             arrivals = self.arrived.wait(arrivals).unwrap_or_else(PoisonError::into_inner);
         }
-        had_none
     }
 
     /// Sends what changed since the last tick, and to new streams what they missed.
-    fn tick(&self, database: &Arc<Database>, before: &mut Option<Window>) -> Result<(), Error> {
-        let mut client = database.client()?;
-        client.start_deadline(Duration::ZERO);
-        let arrivals = std::mem::take(&mut self.lock().list);
-        let read = read(&mut client, before.as_ref(), &arrivals);
-        drop(client);
-        let (window, changed, missed) = match read {
-            Ok(read) => read,
+    fn tick(&self, database: &Arc<Database>, last: &mut Option<Window>, wake: &impl Fn()) -> Result<(), Error> {
+        let found = self.read(database, last.as_ref());
+        wake();
+        let result = match found {
+            Ok(found) => {
+                self.send_found(&found);
+                *last = Some(found.window);
+                Ok(())
+            }
             Err(cause) => {
-                self.return_arrivals(arrivals);
-                return Err(cause);
+                self.open_without_read();
+                Err(cause)
             }
         };
-        *before = Some(window);
-        let mut streams = lock(&self.streams);
-        streams.iter().for_each(|stream| send(stream, &changed));
-        for (arrival, missed) in arrivals.into_iter().zip(&missed) {
-            send(&arrival.stream, missed);
-            streams.push(arrival.stream);
-        }
-        drop(streams);
         if self.lock().has_ended {
             self.end();
         }
-        Ok(())
+        result
     }
 
-    fn return_arrivals(&self, mut list: Vec<Arrival>) {
+    fn read(&self, database: &Arc<Database>, last: Option<&Window>) -> Result<Found, Error> {
+        let mut client = database.client()?;
+        client.start_deadline(Duration::ZERO);
+        let is_watching = self.lock().is_watching;
+        read(&mut client, last, is_watching, || self.lock().list.iter().map(|arrival| arrival.last).collect())
+    }
+
+    /// Sends what was found to all streams, and takes over the arrivals that the read considered.
+    fn send_found(&self, found: &Found) {
+        let reset = LazyCell::new(events::reset);
         let mut arrivals = self.lock();
-        list.append(&mut arrivals.list);
-        arrivals.list = list;
-        let has_ended = arrivals.has_ended;
+        arrivals.is_watching = true;
+        let considered = found.positions.len().min(arrivals.list.len());
+        let list: Vec<Arrival> = arrivals.list.drain(..considered).collect();
         drop(arrivals);
-        if has_ended {
-            self.end();
+        let mut streams = lock(&self.streams);
+        for stream in streams.iter() {
+            match &found.changed {
+                Some(changed) => send(stream, &changed.chunk, 0),
+                None => send(stream, &reset, 0),
+            }
+        }
+        for (arrival, position) in list.into_iter().zip(&found.positions) {
+            let is_open = matches!(arrival.stream, ArrivalStream::Open(_));
+            let is_new = arrival.last == LastEventId::None;
+            let Some(stream) = arrival.open() else { continue };
+            match (position, &found.changed) {
+                // It is opened after the read.
+                (Some(position), _) if !is_open => send(&stream, &found.replay, *position),
+                (Some(_), Some(changed)) if is_new => send(&stream, &changed.chunk, 0),
+                (Some(position), Some(changed)) => {
+                    send(&stream, &found.replay, *position);
+                    send(&stream, &changed.chunk, changed.edits);
+                }
+                (None, _) | (_, None) => send(&stream, &reset, 0),
+            }
+            streams.push(stream);
+        }
+    }
+
+    /// Opens what waits for a read, which failed. The next one that succeeds does not know what changed meanwhile.
+    fn open_without_read(&self) {
+        let mut arrivals = self.lock();
+        if !arrivals.is_watching {
+            let list = std::mem::take(&mut arrivals.list);
+            drop(arrivals);
+            lock(&self.streams).extend(list.into_iter().filter_map(Arrival::open));
         }
     }
 
     fn send_heartbeat(&self) {
         let heartbeat = events::heartbeat();
-        self.lock().list.iter().for_each(|arrival| send(&arrival.stream, &heartbeat));
-        lock(&self.streams).iter().for_each(|stream| send(stream, &heartbeat));
+        for arrival in &self.lock().list {
+            if let ArrivalStream::Open(stream) = &arrival.stream {
+                send(stream, &heartbeat, 0);
+            }
+        }
+        lock(&self.streams).iter().for_each(|stream| send(stream, &heartbeat, 0));
     }
 
     /// Counts anew what exists, because a tick that panics drops its arrivals.
     fn forget_closed(&self) {
         let mut arrivals = self.lock();
         let mut streams = lock(&self.streams);
-        arrivals.list.retain(|arrival| arrival.stream.is_open());
+        arrivals.list.retain(|arrival| match &arrival.stream {
+            ArrivalStream::Open(stream) => stream.is_open(),
+            ArrivalStream::Waiting(_) => true,
+        });
         streams.retain(StreamSender::is_open);
         arrivals.open = arrivals.opening + arrivals.list.len() + streams.len();
         METRICS.live_streams.set(arrivals.open as i64);
@@ -246,56 +290,6 @@ fn pause_after(tick: impl FnOnce() -> Result<(), Error>) -> Duration {
     pause
 }
 
-/// Reads the next window. Returns it with what changed, and with what each of `arrivals` missed.
-fn read(
-    client: &mut Client,
-    before: Option<&Window>,
-    arrivals: &[Arrival],
-) -> Result<(Window, Chunk, Vec<Chunk>), Error> {
-    let window = read_window(client, before)?;
-    let changes = match before {
-        // More happened than a window holds.
-        Some(before) if !window.reaches(before.mark()) => None,
-        Some(before) => Some(before.changes(&window)).filter(Changes::is_small),
-        None => Some(Changes::default()),
-    };
-    let missed: Vec<Option<Vec<u64>>> =
-        arrivals.iter().map(|arrival| arrival.missed(&window, changes.as_ref())).collect();
-    let mut ids: Vec<u64> =
-        changes.iter().flat_map(Changes::with_text).chain(missed.iter().flatten().flatten().copied()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let texts = client.by_ids(&ids)?;
-    let changed = changes.map_or_else(events::reset, |changes| events::changes(&changes, &texts));
-    let mut replays: Vec<(&Option<Vec<u64>>, Chunk)> = Vec::new();
-    let mut chunks = Vec::with_capacity(missed.len());
-    for missed in &missed {
-        // Clients that reconnect together missed the same.
-        let known = replays.iter().rev().find(|(known, _)| *known == missed).map(|(_, chunk)| Arc::clone(chunk));
-        let chunk = known.unwrap_or_else(|| {
-            let chunk = missed.as_ref().map_or_else(events::reset, |ids| events::messages(ids, &texts));
-            replays.push((missed, Arc::clone(&chunk)));
-            chunk
-        });
-        chunks.push(chunk);
-    }
-    Ok((window, changed, chunks))
-}
-
-fn read_window(client: &mut Client, before: Option<&Window>) -> Result<Window, Error> {
-    let expected = before.map_or(super::live_window::MIN_ROWS, Window::expected_rows);
-    let rows = client.live_window(expected)?;
-    let window = Window::new(&rows, expected, before, Instant::now());
-    if before.is_none_or(|before| window.reaches(before.mark())) {
-        return Ok(window);
-    }
-    let rows = client.live_window(MAX_ROWS)?;
-    let window = Window::new(&rows, MAX_ROWS, before, Instant::now());
-    // The clients load all messages now, so that the next window need not reach as far down as this one.
-    let is_complete = before.is_none_or(|before| window.reaches(before.mark()));
-    Ok(if is_complete { window } else { Window::new(&rows, MAX_ROWS, None, Instant::now()) })
-}
-
 impl Heartbeat {
     /// Whether it must be sent now, because the next tick may be too late for it. Then it counts as sent.
     fn is_due(&mut self, now: Instant) -> bool {
@@ -308,20 +302,18 @@ impl Heartbeat {
 }
 
 impl Arrival {
-    /// The ids of the messages that the client has not got, or None when they are unknown or too many.
-    fn missed(&self, window: &Window, changes: Option<&Changes>) -> Option<Vec<u64>> {
-        let ids = match self.last {
-            LastEventId::None => window.since(self.since.elapsed(), changes.map_or(&[], |changes| &changes.added)),
-            LastEventId::Message(id) => window.after(id)?,
-            LastEventId::Unknown => return None,
-        };
-        (ids.len() <= events::MAX_MESSAGES).then_some(ids)
+    /// Its stream, which is opened now if it waited for that.
+    fn open(self) -> Option<StreamSender> {
+        match self.stream {
+            ArrivalStream::Open(stream) => Some(stream),
+            ArrivalStream::Waiting(opening) => opening(),
+        }
     }
 }
 
-/// Sends, and counts the client that is dropped because it is too slow.
-fn send(stream: &StreamSender, chunk: &Chunk) {
-    if !stream.send(chunk) {
+/// Sends `chunk` from `start` on, and counts the client that is dropped because it is too slow.
+fn send(stream: &StreamSender, chunk: &Chunk, start: usize) {
+    if !stream.send(chunk, start) {
         METRICS.live_streams_dropped.inc();
     }
 }
@@ -334,17 +326,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::live_events::Changed;
     use crate::http::TestStream;
 
-    /// Opens a stream in a place that was taken.
-    fn open(feed: &LiveFeed) -> TestStream {
+    /// Adds a stream in a place that was taken.
+    fn add(feed: &LiveFeed, last: LastEventId) -> TestStream {
         let (sender, stream) = TestStream::open();
-        feed.add(Some(sender), LastEventId::None, Instant::now());
+        feed.add(Box::new(|| Some(sender)), last);
         stream
     }
 
     fn admit(feed: &LiveFeed) -> bool {
         feed.admit().is_ok()
+    }
+
+    /// What a read found that considered the first `arrivals`.
+    fn found(changed: Option<(&str, &str)>, arrivals: &[Option<usize>]) -> Found {
+        let chunk = |text: String| Chunk::from(text.into_bytes());
+        let changed = changed
+            .map(|(messages, edits)| Changed { chunk: chunk(format!("{messages}{edits}")), edits: messages.len() });
+        let window = Window::new(&[], 1, None, Instant::now());
+        Found { window, changed, replay: chunk("old, missed, ".to_owned()), positions: arrivals.to_vec() }
     }
 
     #[test]
@@ -355,11 +357,12 @@ mod tests {
             assert!(!admit(&feed), "no more than the limit");
             feed.forget_closed();
             assert!(!admit(&feed), "a place that is not used yet is taken all the same");
-            let arrival = open(&feed);
-            let closed = open(&feed);
-            feed.add(None, LastEventId::None, Instant::now());
+            feed.lock().is_watching = true;
+            let arrival = add(&feed, LastEventId::None);
+            let closed = add(&feed, LastEventId::None);
+            feed.add(Box::new(|| None), LastEventId::None);
             assert!(admit(&feed), "a HEAD request opens no stream");
-            feed.add(None, LastEventId::None, Instant::now());
+            feed.add(Box::new(|| None), LastEventId::None);
             drop(closed);
             // The tick took the arrivals, and panicked before they were among the streams.
             let pause = pause_after(|| {
@@ -374,12 +377,65 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_gets_what_changed_after_its_opening_and_what_it_missed_before() {
+        let feed = LiveFeed::new(9);
+        assert!((0..7).all(|_| admit(&feed)));
+        let first =
+            [add(&feed, LastEventId::None), add(&feed, LastEventId::Message(1)), add(&feed, LastEventId::Unknown)];
+        let late = add(&feed, LastEventId::None);
+        let texts = |streams: &[TestStream]| streams.iter().map(TestStream::text).collect::<Vec<_>>();
+        let reset = "event: reset\ndata: {}\n\n";
+        feed.send_found(&found(None, &[Some(13), Some(5), None]));
+        assert_eq!(texts(&first), ["", "missed, ", reset], "they are opened after the read");
+        let next =
+            [add(&feed, LastEventId::None), add(&feed, LastEventId::Message(1)), add(&feed, LastEventId::Unknown)];
+        feed.send_found(&found(Some(("new, ", "edit")), &[Some(13), Some(13), Some(5), None]));
+        assert_eq!(texts(&first), ["new, edit"; 3]);
+        assert_eq!(texts(&next), ["new, edit", "missed, edit", reset]);
+        assert_eq!(late.text(), "", "it waited for the read");
+        assert!((0..2).all(|_| admit(&feed)));
+        let last = [add(&feed, LastEventId::None), add(&feed, LastEventId::Message(1))];
+        feed.send_found(&found(None, &[Some(13), Some(5)]));
+        assert_eq!(texts(&last), [reset; 2], "what changed after their opening is unknown");
+        assert_eq!(late.text(), reset);
+    }
+
+    #[test]
+    fn streams_are_opened_without_a_read_when_it_fails() {
+        let feed = LiveFeed::new(2);
+        assert!(admit(&feed) && admit(&feed));
+        let stream = add(&feed, LastEventId::None);
+        feed.open_without_read();
+        assert_eq!((lock(&feed.streams).len(), feed.lock().is_watching), (1, false));
+        feed.send_found(&found(None, &[]));
+        assert_eq!(stream.text(), "event: reset\ndata: {}\n\n");
+        let _open = add(&feed, LastEventId::None);
+        feed.open_without_read();
+        assert_eq!(feed.lock().list.len(), 1, "it gets what the next read finds");
+    }
+
+    #[test]
+    fn a_stop_ends_also_the_streams_that_wait_for_a_read() {
+        let feed = LiveFeed::new(3);
+        assert!(admit(&feed) && admit(&feed) && admit(&feed));
+        let waiting = add(&feed, LastEventId::None);
+        feed.lock().is_watching = true;
+        let open = add(&feed, LastEventId::None);
+        feed.end();
+        let late = add(&feed, LastEventId::None);
+        for stream in [waiting, open, late] {
+            assert_eq!((stream.text().as_str(), stream.has_ended()), ("retry: 1000\n\n", true));
+        }
+        assert!(!admit(&feed));
+    }
+
+    #[test]
     fn a_heartbeat_reaches_every_stream() {
         let feed = LiveFeed::new(2);
         assert!(admit(&feed) && admit(&feed));
-        let (old, new) = (open(&feed), open(&feed));
-        let first = feed.lock().list.remove(0).stream;
-        lock(&feed.streams).push(first);
+        let old = add(&feed, LastEventId::None);
+        feed.send_found(&found(None, &[Some(13)]));
+        let new = add(&feed, LastEventId::None);
         feed.send_heartbeat();
         assert_eq!([old.text(), new.text()], [": heartbeat\n\n"; 2]);
     }

@@ -5,8 +5,8 @@
 //! - Admitting it: `cross_site`, `admin_token` and `rate_limit`, which remember clients in `recent`.
 //! - Setting it up: `settings`.
 //! - Serving it: `latest`, `submit` and `point` are the work of the three `queues`.
-//! - Streaming: `live` reads the database at intervals and sends what changed. `live_window` finds it, and `live_events`
-//!   writes it.
+//! - Streaming: `live` sends what changed. `live_read` reads the database at intervals, `live_window` finds the changes, and
+//!   `live_events` writes them.
 //! - Answering it: `responses` forms JSON and pages, `representation` has their entity tags, `problem` has the status and
 //!   the detail of each error, `words` has what a page says about it, `status` and `openapi` answer for the service
 //!   itself (readiness comes from the last check of `store::supervisor`), and `pending_reply` and `delayed_replies` carry a
@@ -23,6 +23,7 @@ pub mod input;
 mod latest;
 mod live;
 mod live_events;
+mod live_read;
 mod live_window;
 mod multipart;
 mod openapi;

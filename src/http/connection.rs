@@ -64,8 +64,11 @@ struct Answer {
 }
 
 impl Answer {
-    /// The last one on its connection.
-    const LAST: Answer = Answer { head_only: false, persistence: Persistence::Close };
+    /// The last one on its connection, to a request with this head.
+    fn last(head: Option<&Head>) -> Answer {
+        let head_only = head.is_some_and(|head| head.method == Method::Head);
+        Answer { head_only, persistence: Persistence::Close }
+    }
 }
 
 /// What a connection needs next.
@@ -106,7 +109,7 @@ impl Connection {
             unsent: None,
             stream: None,
             stage: Stage::New { since: now },
-            answer: Answer::LAST,
+            answer: Answer::last(None),
             deadline: now + limits.idle_timeout,
             close_reason: CloseReason::Client,
             armed: None,
@@ -131,8 +134,8 @@ impl Connection {
             Stage::Streaming { .. } => return self.advance_stream(scratch),
             // A client that always has more to read is never at rest long enough for the sweep.
             Stage::Reading { .. } if Instant::now() >= self.deadline => {
-                self.abandon(CloseReason::RequestTimeout);
-                return Next::Refuse(RequestError::TimedOut, None);
+                let head = self.abandon(CloseReason::RequestTimeout);
+                return Next::Refuse(RequestError::TimedOut, head);
             }
             Stage::New { .. } | Stage::Idle { .. } | Stage::Reading { .. } | Stage::Writing { .. } => {}
         }
@@ -267,11 +270,12 @@ impl Connection {
         Some(Expiry::Drop)
     }
 
-    /// Drops the part of a request that has arrived. The next response is the last one.
-    pub(super) fn abandon(&mut self, reason: CloseReason) {
-        self.reader.clear();
-        self.answer = Answer::LAST;
+    /// Drops the part of a request that has arrived, and returns its head. The next response is the last one.
+    pub(super) fn abandon(&mut self, reason: CloseReason) -> Option<Box<Head>> {
+        let head = self.reader.clear();
+        self.answer = Answer::last(head.as_deref());
         self.set_close_reason(reason);
+        head
     }
 
     /// Sets the reason that is counted when the connection is dropped.
@@ -331,8 +335,7 @@ impl Connection {
                 Some(Next::Request(Box::new(Request { head, body, peer: self.peer })))
             }
             Err((error, head)) => {
-                let head_only = head.as_ref().is_some_and(|head| head.method == Method::Head);
-                self.answer = Answer { head_only, ..Answer::LAST };
+                self.answer = Answer::last(head.as_deref());
                 Some(Next::Refuse(error, head))
             }
         }

@@ -35,7 +35,7 @@ pub(super) const KERNEL_UNSENT: usize = 16 * 1024;
 /// The most that the kernel buffers of what one client sends.
 pub(super) const KERNEL_RECEIVE_BUFFER: usize = 64 * 1024;
 /// Bytes of a stream that its client has not taken. Above it the client is dropped. The bytes of an event are shared by all
-/// streams, so slow clients do not multiply them.
+/// streams, also by those that resume, so slow clients do not multiply them.
 pub(super) const MAX_STREAM_UNSENT: usize = 256 * 1024;
 /// Descriptors for everything but clients: the listener, epoll, the database, the log.
 const OTHER_DESCRIPTORS: usize = 32;

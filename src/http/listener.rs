@@ -24,6 +24,7 @@ pub(super) struct Listener {
 /// Connections that wait to be accepted; the system may have a lower limit. The standard library's backlog is 128: the
 /// 129th of a burst would wait a second for its second attempt.
 const BACKLOG: i32 = 4096;
+
 /// Opens a socket that listens on `address`. Connections inherit its options.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

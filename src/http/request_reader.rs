@@ -68,9 +68,9 @@ impl RequestReader {
         self.input.capacity() + incoming
     }
 
-    /// Drops all bytes.
-    pub(super) fn clear(&mut self) {
-        *self = RequestReader::default();
+    /// Drops all bytes, and returns the head of a request whose body is incomplete.
+    pub(super) fn clear(&mut self) -> Option<Box<Head>> {
+        std::mem::take(self).incoming.map(|incoming| Box::new(incoming.head))
     }
 
     /// Parses as far as the bytes allow. An error comes with the head, if that has arrived.
@@ -130,6 +130,7 @@ impl RequestReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tiny_http::Method;
 
     fn bodies(reader: &mut RequestReader) -> Vec<Vec<u8>> {
         let mut bodies = Vec::new();
@@ -182,9 +183,10 @@ mod tests {
         reader.add(&SIZED[..SIZED.len() - 1]);
         assert!(matches!(reader.next(), Ok(Progress::Incomplete)));
         assert!(reader.size() >= SIZED.len() - 1);
-        reader.clear();
+        assert!(reader.clear().is_some_and(|head| head.method == Method::Post));
         assert_eq!(reader.size(), 0);
         reader.add(b"u");
         assert!(matches!(reader.next(), Ok(Progress::Incomplete)));
+        assert!(reader.clear().is_none());
     }
 }

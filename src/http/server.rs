@@ -281,8 +281,8 @@ impl Server {
                 Some(Expiry::Refuse) => {
                     let Some(mut connection) = entry.connection.take() else { continue };
                     drop(entry);
-                    connection.abandon(CloseReason::RequestTimeout);
-                    self.refuse(connection, RequestError::TimedOut, None);
+                    let head = connection.abandon(CloseReason::RequestTimeout);
+                    self.refuse(connection, RequestError::TimedOut, head.as_deref());
                 }
             }
         }

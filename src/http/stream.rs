@@ -33,9 +33,8 @@ pub(super) struct StreamBuffer(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    chunks: VecDeque<Chunk>,
-    /// Bytes of the first chunk that are sent.
-    sent: usize,
+    /// Each with the position from which it is unsent.
+    chunks: VecDeque<(Chunk, usize)>,
     unsent: usize,
     end: Option<StreamEnd>,
 }
@@ -59,11 +58,11 @@ impl StreamSender {
         self.buffer.strong_count() > 0
     }
 
-    /// Sends `chunk` after all earlier ones. Never blocks. A client that has too many bytes to take already is dropped, and
-    /// then the result is false.
-    pub fn send(&self, chunk: &Chunk) -> bool {
+    /// Sends the bytes of `chunk` from `start` on, after all earlier ones. Never blocks. A client that has too many bytes to
+    /// take already is dropped, and then the result is false.
+    pub fn send(&self, chunk: &Chunk, start: usize) -> bool {
         let Some(buffer) = self.buffer.upgrade() else { return true };
-        let has_room = buffer.push(chunk);
+        let has_room = buffer.push(chunk, start);
         self.sink.flush(self.index, &buffer);
         has_room
     }
@@ -82,7 +81,7 @@ impl StreamBuffer {
     /// A buffer with these bytes.
     pub(super) fn new(chunk: Chunk) -> Arc<StreamBuffer> {
         let buffer = StreamBuffer::default();
-        buffer.push(&chunk);
+        buffer.push(&chunk, 0);
         Arc::new(buffer)
     }
 
@@ -105,17 +104,18 @@ impl StreamBuffer {
         (before - state.unsent, result)
     }
 
-    fn push(&self, chunk: &Chunk) -> bool {
+    fn push(&self, chunk: &Chunk, start: usize) -> bool {
         let mut state = self.lock();
-        if state.end.is_some() || chunk.is_empty() {
+        let length = chunk.len().saturating_sub(start);
+        if state.end.is_some() || length == 0 {
             return true;
         }
-        if state.unsent + chunk.len() > MAX_STREAM_UNSENT {
+        if state.unsent + length > MAX_STREAM_UNSENT {
             *state = State { end: Some(StreamEnd::Overrun), ..State::default() };
             return false;
         }
-        state.unsent += chunk.len();
-        state.chunks.push_back(Arc::clone(chunk));
+        state.unsent += length;
+        state.chunks.push_back((Arc::clone(chunk), start));
         true
     }
 
@@ -126,15 +126,14 @@ impl StreamBuffer {
 
 impl State {
     fn write_to(&mut self, socket: &mut impl Write) -> io::Result<()> {
-        while let Some(chunk) = self.chunks.front() {
-            match socket.write(&chunk[self.sent..]) {
+        while let Some((chunk, position)) = self.chunks.front_mut() {
+            match socket.write(&chunk[*position..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
-                    self.sent += n;
+                    *position += n;
                     self.unsent -= n;
-                    if self.sent == chunk.len() {
+                    if *position == chunk.len() {
                         self.chunks.pop_front();
-                        self.sent = 0;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -201,7 +200,7 @@ mod tests {
     #[test]
     fn chunks_are_written_in_order_and_continue_after_a_full_socket() {
         let buffer = StreamBuffer::new(b"head ".as_slice().into());
-        assert!(buffer.push(&b"one ".as_slice().into()) && buffer.push(&b"two".as_slice().into()));
+        assert!(buffer.push(&b"one ".as_slice().into(), 0) && buffer.push(&b"and two".as_slice().into(), 4));
         let mut socket = Full(6, Vec::new());
         let (taken, result) = buffer.write_to(&mut socket);
         assert_eq!((taken, result.map_err(|error| error.kind())), (6, Err(io::ErrorKind::WouldBlock)));
@@ -215,11 +214,11 @@ mod tests {
     fn a_client_that_takes_too_little_ends_its_stream_and_frees_the_bytes() {
         let chunk: Chunk = vec![b'x'; MAX_STREAM_UNSENT / 2].into();
         let buffer = StreamBuffer::new(Arc::clone(&chunk));
-        assert!(buffer.push(&chunk));
-        assert!(!buffer.push(&b"x".as_slice().into()));
+        assert!(buffer.push(&chunk, 0));
+        assert!(!buffer.push(&b"x".as_slice().into(), 0));
         assert!(buffer.is_empty() && buffer.end() == Some(StreamEnd::Overrun));
         assert_eq!(Arc::strong_count(&chunk), 1);
-        assert!(buffer.push(&chunk), "it was counted once");
+        assert!(buffer.push(&chunk, 0), "it was counted once");
         assert!(buffer.is_empty());
     }
 }

@@ -1,7 +1,5 @@
 //! The statements of the live feed: the newest rows without their texts, and the texts of some of them.
 
-use std::time::Duration;
-
 use mysql::{Params, Row, Value};
 
 use super::client::Client;
@@ -17,8 +15,9 @@ pub struct LiveRow {
     pub id: u64,
     /// A hash of its text and the time of its last edit: it also differs after an edit that leaves the time as it was.
     pub fingerprint: u64,
-    /// The time since it was stored, by the clock of the database. None for a row older than the column.
-    pub age: Option<Duration>,
+    /// Microseconds since it was stored, by the clock of the database; negative when the time is in the future. None for a
+    /// row older than the column.
+    pub age: Option<i64>,
 }
 
 const WINDOW: Statement<'_> = Statement::new(
@@ -47,20 +46,35 @@ impl Client {
         self.run(|connection, _| {
             let mut messages = Vec::with_capacity(ids.len());
             for chunk in ids.chunks(TEXTS) {
-                // No message has the id 0.
-                let params = (0..TEXTS).map(|at| Value::UInt(chunk.get(at).copied().unwrap_or(0))).collect();
-                messages.extend(read(connection, BY_IDS, Params::Positional(params))?);
+                messages.extend(read(connection, BY_IDS, Params::Positional(padded(chunk)))?);
             }
             Ok(messages)
         })
     }
 }
 
+/// As many values as the statement has places. A repeated id selects no other row, not even in a table that has a row 0.
+fn padded(ids: &[u64]) -> Vec<Value> {
+    ids.iter().chain(ids.last().into_iter().cycle()).take(TEXTS).map(|id| Value::UInt(*id)).collect()
+}
+
 fn live_row(mut row: Row) -> LiveRow {
     let age = match row.take(2) {
-        Some(Value::Int(micros)) => Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0))),
-        Some(Value::UInt(micros)) => Some(Duration::from_micros(micros)),
+        Some(Value::Int(micros)) => Some(micros),
+        Some(Value::UInt(micros)) => i64::try_from(micros).ok(),
         Some(_) | None => None,
     };
     LiveRow { id: number(row.take(0)), fingerprint: number(row.take(1)), age }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_of_a_few_ids_selects_no_other_row() {
+        let want: Vec<Value> = [3, 7].into_iter().chain([7; TEXTS - 2]).map(Value::UInt).collect();
+        assert_eq!(padded(&[3, 7]), want);
+        assert_eq!(padded(&[9; TEXTS]), [const { Value::UInt(9) }; TEXTS]);
+    }
 }

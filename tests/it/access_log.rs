@@ -79,3 +79,19 @@ fn a_json_line_is_one_object_also_for_bytes_that_are_no_request() {
     let refused: Value = serde_json::from_str(&line(&board, "\"status\":400")).unwrap();
     assert_eq!((&refused["path"], &refused["status"]), (&"".into(), &400.into()));
 }
+
+#[test]
+fn a_request_that_never_ends_keeps_its_name_and_its_line() {
+    let settings = [("ACCESS_LOG", "combined"), ("TRUSTED_PROXIES", "127.0.0.1"), ("REQUEST_TIMEOUT", "300ms")];
+    let board = Board::with(&settings);
+    let mut connection = board.service.connect();
+    connection.send(
+        "POST /messages HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine-1\r\nX-Forwarded-For: 192.0.2.7\r\n\
+         Accept: text/html\r\nContent-Length: 9\r\n\r\nmess",
+    );
+    let answer = connection.answer();
+    assert_eq!((answer.status, answer.header("X-Request-Id")), (408, Some("mine-1")));
+    assert!(answer.header("Content-Type").is_some_and(|value| value.starts_with("text/html")), "{answer:?}");
+    let line = line(&board, "\"POST /messages HTTP/1.1\" 408 ");
+    assert!(line.starts_with("192.0.2.7 "), "{line}");
+}

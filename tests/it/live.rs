@@ -1,9 +1,11 @@
 //! The live feed: who gets which event, how soon, and at what cost.
 
 use std::fs;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::client::request;
 use crate::support::event_stream::Event;
@@ -77,6 +79,49 @@ fn every_change_reaches_every_stream_once_and_in_order() {
     fill(&board, 100);
     let texts: Vec<String> = (0..100).map(|_| streams[0].next_text()).collect();
     assert_eq!(texts, (1..=100).map(|row| format!("row {row}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stream_reports_each_change_since_its_first_byte() {
+    let board = Board::start();
+    let schema = &board.schema;
+    let round = |number: u64| {
+        let id = board.submit("first").id();
+        let mut session = schema.connect();
+        session.query_drop("START TRANSACTION").unwrap();
+        session.query_drop("INSERT INTO messages (message) VALUES ('begun before the stream')").unwrap();
+        let begun = session.last_insert_id();
+        let mut stream = EventStream::open(&board.service);
+        session.query_drop("COMMIT").unwrap();
+        schema.run(&format!("UPDATE messages SET message = 'edited' WHERE id = {id}"));
+        // A message that no read found before its edit is a new one.
+        let (mut is_edited, mut is_complete) = (false, false);
+        while !is_edited || !is_complete {
+            let event = stream.next();
+            is_edited |= event.data["id"] == id && event.data["message"] == "edited";
+            is_complete |= event.data["id"] == begun;
+        }
+        schema.run(&format!("DELETE FROM messages WHERE id = {id}"));
+        let mut last = EventStream::open(&board.service);
+        schema.run(&format!("DELETE FROM messages WHERE id = {begun}"));
+        while last.next() != (Event { name: "delete".to_owned(), id: None, data: serde_json::json!({ "id": begun }) }) {
+        }
+        assert_eq!(metric(&board.service, "twotier_live_events_total{event=\"reset\"}"), 0, "round {number}");
+    };
+    (0..3).for_each(round);
+    // The same while another stream is open.
+    let _open = EventStream::open(&board.service);
+    (3..10).for_each(round);
+}
+
+#[test]
+fn a_message_from_the_future_is_no_news() {
+    let board = Board::start();
+    board.submit("tomorrow");
+    board.schema.run("UPDATE messages SET created_at = created_at + INTERVAL 1 DAY");
+    let mut streams = [EventStream::open(&board.service), EventStream::open(&board.service)];
+    board.submit("today");
+    streams.iter_mut().for_each(|stream| assert_eq!(stream.next_text(), "today"));
 }
 
 #[test]
@@ -155,6 +200,56 @@ fn a_client_that_missed_too_much_loads_the_messages_again() {
 }
 
 #[test]
+fn a_client_of_a_busy_board_gets_only_the_few_messages_that_it_missed() {
+    let board = Board::start();
+    let mut stream = EventStream::open(&board.service);
+    for _ in 0..3 {
+        fill(&board, 100);
+        (0..100).for_each(|_| drop(stream.next_text()));
+    }
+    let last = board.submit("got").id();
+    assert_eq!(stream.next_text(), "got");
+    drop(stream);
+    (1..=3).for_each(|number| drop(board.submit(&format!("missed {number}"))));
+    let mut stream = EventStream::with(&board.service, &[("Last-Event-ID", &last.to_string())]);
+    assert_eq!([stream.next_text(), stream.next_text(), stream.next_text()], ["missed 1", "missed 2", "missed 3"]);
+    // A service that was just started does not know what was visible before, and repeats messages.
+    let replica = Service::start(&board.schema, &[]);
+    replica.wait_until_ready();
+    let mut stream = EventStream::with(&replica, &[("Last-Event-ID", &last.to_string())]);
+    while stream.next_text() != "missed 3" {}
+}
+
+#[test]
+fn clients_that_resume_and_do_not_read_hold_their_messages_once() {
+    let board = Board::with(&[("MAX_CONNECTIONS", "1000")]);
+    let values = vec!["(REPEAT('x', 450), UTC_TIMESTAMP() - INTERVAL 1 MINUTE)"; 200].join(", ");
+    board.schema.run(&format!("INSERT INTO messages (message, created_at) VALUES {values}"));
+    let ids = board.schema.rows::<u64>("SELECT id FROM messages ORDER BY id LIMIT 60");
+    let ticks = || metric(&board.service, "twotier_live_ticks_total{result=\"ok\"}");
+    let _reader = EventStream::open(&board.service);
+    let before = board.service.resident_kib();
+    let mut connections = Vec::new();
+    for _ in 0..5 {
+        for last in &ids {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            // Otherwise the kernel takes much of what the service sends.
+            socket.set_recv_buffer_size(4096).unwrap();
+            socket.connect(&board.service.address.into()).unwrap();
+            (&socket).write_all(&request("GET", "/events", &[("Last-Event-ID", &last.to_string())], b"")).unwrap();
+            connections.push(socket);
+        }
+        let sent = connections.len() as u64;
+        eventually("all streams are open", || metric(&board.service, "twotier_live_streams ") == sent + 1);
+        let read = ticks() + 2;
+        eventually("they have their messages", || ticks() >= read);
+    }
+    let grown = board.service.resident_kib().saturating_sub(before);
+    // Each of them has about 100 KiB to take.
+    assert!(grown < 12 * 1024, "{grown} KiB for {} streams", connections.len());
+}
+
+#[test]
 fn more_messages_than_a_stream_reports_are_a_reset() {
     let board = Board::start();
     let mut stream = EventStream::open(&board.service);
@@ -197,6 +292,22 @@ fn a_stop_ends_the_streams_and_has_the_clients_reconnect() {
     }
     drop(streams);
     assert_eq!(board.service.wait(), 0);
+}
+
+#[test]
+fn a_stop_ends_new_streams_while_the_database_hangs() {
+    let board = Board::with(&[("DB_TIMEOUT", "15s")]);
+    let mut first = EventStream::open(&board.service);
+    let mut holder = board.schema.connect();
+    let mut new = EventStream::open(&board.service);
+    holder.query_drop("LOCK TABLES messages WRITE").unwrap();
+    let waiting = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID() AND info LIKE '%CRC32%'";
+    eventually("a read waits for the table", || board.schema.rows::<u64>(waiting)[0] > 0);
+    let start = Instant::now();
+    board.service.signal(Signal::TERM);
+    assert_eq!([first.rest(), new.rest()], ["retry: 1000\n\n"; 2]);
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    holder.query_drop("UNLOCK TABLES").unwrap();
 }
 
 #[test]

@@ -65,6 +65,18 @@ fn each_cause_of_a_failed_start_is_logged_in_words_that_name_the_variable_and_en
 }
 
 #[test]
+fn a_check_that_fails_is_logged_without_requests() {
+    let board = Board::with(&[("DB_TIMEOUT", "1s")]);
+    let mut holder = board.schema.connect();
+    holder.query_drop("LOCK TABLES messages WRITE").unwrap();
+    eventually("it is logged", || board.service.log().contains("reading messages fails: "));
+    holder.query_drop("UNLOCK TABLES").unwrap();
+    let log = board.service.log();
+    let line = log.lines().find(|line| line.contains("reading messages fails: ")).unwrap();
+    assert!(!line.contains("request"), "{line}");
+}
+
+#[test]
 fn a_statement_that_timed_out_never_leaves_its_answer_to_the_next_request() {
     let board = Board::with(&[("DB_TIMEOUT", "1s")]);
     for text in ["one", "two", "three"] {

@@ -2,7 +2,9 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use super::{Connection, MAX_DISCARD, MAX_READS, Next};
 use crate::http::close_reason::CloseReason;
@@ -11,6 +13,9 @@ use crate::http::poll::Interest;
 use crate::http::response::Response;
 use crate::http::stage::Stage;
 use crate::http::stream::{StreamBuffer, StreamEnd};
+
+/// How long the network of a client may be silent after bytes were sent to it. A quiet stream sends some by heartbeats.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 impl Connection {
     /// Sends the head and the body of `response` as the beginning of a stream, and returns the buffer of what follows. There
@@ -27,6 +32,8 @@ impl Connection {
             return (self.begin(encoded), None);
         }
         self.reader.clear();
+        // Otherwise the kernel keeps the stream of a client that vanished for a quarter of an hour.
+        let _ = SockRef::from(&*self.socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         let stream = StreamBuffer::new(encoded.into_bytes().into());
         self.stream = Some(Arc::clone(&stream));
         self.stage = Stage::Streaming { since: Instant::now(), blocked: None };
@@ -92,5 +99,41 @@ impl Connection {
             }
         }
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use super::*;
+    use crate::http::limits::Limits;
+    use crate::http::memory_budget::MemoryBudget;
+    use crate::http::poll::{Mode, Poller, Registered};
+    use crate::http::response::Body;
+    use crate::http::slots::{SlotLimits, Slots};
+
+    #[test]
+    fn the_kernel_ends_the_stream_of_a_client_that_vanished() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        let socket = Registered::new(socket, &Poller::new().unwrap(), Mode::Edge).unwrap();
+        let slots = Slots::new(SlotLimits { connections: 1, overflow: 0, per_client: 1, exempt: Vec::new() });
+        let Ok(slot) = slots.admit(peer.ip()) else { panic!("there is one slot") };
+        let limits = Limits {
+            listeners: 1,
+            max_connections: 1,
+            max_connections_per_client: 1,
+            exempt_clients: Vec::new(),
+            request_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+        };
+        let reservation = MemoryBudget::new(1000).reservation();
+        let mut connection = Connection::new(socket, peer.ip(), slot, reservation, &limits);
+        let (_, stream) = connection.send_stream(Response::new(200, &[], Body::Empty), ["", ""]);
+        assert!(stream.is_some());
+        let timeout = SockRef::from(&*connection.socket).tcp_user_timeout().unwrap();
+        assert_eq!(timeout, Some(UNACKNOWLEDGED));
     }
 }

@@ -1,6 +1,7 @@
 //! A client of the live feed.
 
 use std::io::{self, Read};
+use std::time::Instant;
 
 use super::client::request;
 use super::{Connection, PATIENCE, Service};
@@ -46,7 +47,10 @@ impl EventStream {
     /// The next event.
     #[track_caller]
     pub fn next(&mut self) -> Event {
+        let end = Instant::now() + PATIENCE;
         loop {
+            // Heartbeats arrive meanwhile.
+            assert!(Instant::now() < end, "no event arrived");
             let block = self.block().expect("an event");
             let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
             if let Some(name) = field("event") {
