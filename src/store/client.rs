@@ -58,6 +58,8 @@ impl Database {
         let labels = Error::LABELS.into_iter().chain(Cause::labels());
         labels.for_each(|label| drop(METRICS.database_errors.with_label_values(&[label])));
         Cause::labels().for_each(|label| drop(METRICS.database_connects.with_label_values(&[label])));
+        let repeated = ErrorClass::REPEATED.map(ErrorClass::label);
+        repeated.into_iter().for_each(|label| drop(METRICS.database_retries.with_label_values(&[label])));
         Arc::new(Database {
             servers,
             timeout,
@@ -320,6 +322,7 @@ mod tests {
     fn what_is_repeated_depends_on_the_class_and_the_attempt() {
         let repeats = |class, attempt, outcome_unknown| pause_before_repeat(class, attempt, outcome_unknown).is_some();
         use ErrorClass::{Conflict, LockWait, Lost, LostCluster, NotTheProtocol, ReadOnly, Refused, TimedOut};
+        assert!(ErrorClass::REPEATED.iter().all(|class| repeats(*class, 1, false)));
         for class in [Conflict, LockWait, ReadOnly, LostCluster] {
             assert!(repeats(class, 1, true) && repeats(class, MAX_ATTEMPTS - 1, false), "{class:?}");
             assert!(!repeats(class, MAX_ATTEMPTS, false), "{class:?}");

@@ -38,6 +38,16 @@ const QUOTES_NO_VALUE: &[u16] = &[
 ];
 
 impl ErrorClass {
+    /// The classes after which a statement may be repeated.
+    pub(super) const REPEATED: [ErrorClass; 6] = [
+        ErrorClass::Lost,
+        ErrorClass::NotTheProtocol,
+        ErrorClass::Conflict,
+        ErrorClass::LockWait,
+        ErrorClass::ReadOnly,
+        ErrorClass::LostCluster,
+    ];
+
     pub(super) fn new(error: &mysql::Error) -> ErrorClass {
         match error {
             mysql::Error::MySqlError(server) => match server.code {
