@@ -144,7 +144,18 @@ class Node:
         (self.folder / "node.cnf").write_text("\n".join([f"!include {CLUSTER}/galera.cnf", "[sst]", "sst-log-archive = 0", "[mysqld]", *own, ""]))
         self.runs = True
         command = ["ip", "netns", "exec", self.namespace, "mariadbd", f"--defaults-file={self.folder}/node.cnf", *arguments]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([*command, *self.recovered(command)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def recovered(self, command):
+        """Where a killed node stopped, as galera_recovery finds it: with it, a node gets what it missed, and not a full copy."""
+        state = self.folder / "data/grastate.dat"
+        if not state.exists() or not re.search(r"seqno: +-1$", state.read_text(), re.M):
+            return []
+        log = self.folder / "recover.log"
+        log.unlink(missing_ok=True)
+        run(*command, "--wsrep-recover", "--disable-log-error", f"--log-error={log}")
+        found = re.findall(r"Recovered position:? *(\S+:\d+)", log.read_text())
+        return [f"--wsrep-start-position={found[-1]}"] if found else []
 
     def kill(self):
         self.runs = False
