@@ -123,6 +123,10 @@ test-containers: ## test the targets for containers and data with the installed 
 test-browser: build ## test the page in Chromium against a private database, and take its pictures (ONLY="WORD ..." runs the tests with these words)
 	@scripts/test-browser $(ONLY)
 
+.PHONY: test-cluster
+test-cluster: build ## break a Galera cluster of three nodes and two boards under load, and check the history of all requests (SHORT=1, or SECONDS=300 of more faults at random)
+	@SHORT='$(SHORT)' MORE_SECONDS='$(SECONDS)' scripts/test-cluster
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target (SECONDS=60 for each)
 	@scripts/fuzz $(or $(SECONDS),60)

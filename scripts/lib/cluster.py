@@ -18,7 +18,7 @@ BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/tw
 CLUSTER = ROOT / "deploy/cluster"
 # The bridge: boards, proxy and clients are here, the nodes at .11, .12, .13.
 HUB = "10.99.0.1"
-WAIT = 40
+WAIT = 60
 NETWORK = f"""
 mount -t tmpfs none /run
 ip link set lo up
@@ -139,7 +139,7 @@ class Node:
         (self.folder / "tmp").mkdir(exist_ok=True)
         own = [f"datadir = {self.folder}/data", f"tmpdir = {self.folder}/tmp", f"socket = {self.socket}", f"log_error = {self.folder}/error.log",
                f"bind_address = {self.address}", "port = 3306", "user = root", "skip_name_resolve", "performance_schema = OFF",
-               "innodb_buffer_pool_size = 64M", "character_set_server = utf8mb4", *self.options(self)]
+               "innodb_buffer_pool_size = 64M", "innodb_log_file_size = 16M", "character_set_server = utf8mb4", *self.options(self)]
         # What comes later wins.
         (self.folder / "node.cnf").write_text("\n".join([f"!include {CLUSTER}/galera.cnf", "[sst]", "sst-log-archive = 0", "[mysqld]", *own, ""]))
         self.runs = True

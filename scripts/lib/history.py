@@ -175,17 +175,12 @@ def check_freshness(posts, reads, verdict):
                 verdict.found(rule, f"a read at {read['start']:.3f} on {read['route']} misses {missing[:5]}")
 
 
-def longest_gap(moments, begin, end):
-    """The longest time between two of the moments, or none, from begin to end."""
+def interrupted(moments, begin, end, unbroken):
+    """How long nothing succeeded from begin to end: the sum of all pauses longer than `unbroken`. A few successes between two
+    pauses are no service."""
     edges = [begin] + sorted(moment for moment in moments if begin < moment < end) + [end]
-    return max(after - before for before, after in zip(edges, edges[1:]))
-
-
-def service_back(moments, begin, end, unbroken):
-    """How long after begin the last pause ended that is longer than unbroken; the longest pause when all are shorter."""
-    edges = [begin] + sorted(moment for moment in moments if begin < moment < end) + [end]
-    ends = [after for before, after in zip(edges, edges[1:]) if after - before > unbroken]
-    return ends[-1] - begin if ends else longest_gap(moments, begin, end)
+    pauses = [after - before for before, after in zip(edges, edges[1:])]
+    return sum(pause for pause in pauses if pause > unbroken)
 
 
 def read_file(path):
@@ -269,8 +264,8 @@ def self_check():
     point = next(record for record in stale_point if record["kind"] == "point")
     point.update(status=404, text=None)
     assert check(stale_point).findings["stale"], "planted and not found: a message that is not found"
-    assert longest_gap([1, 2, 5, 6], 0, 7) == 3 and longest_gap([], 1, 3) == 2
-    assert service_back([1, 1.1, 4, 4.1, 4.2], 1, 5, 1) == 3 and service_back([1.2, 1.4], 1, 1.5, 1) < 0.21
+    assert interrupted([1, 2, 5, 6, 9], 0, 10, 2) == 6
+    assert interrupted([], 1, 3, 1) == 2 and interrupted([1.2, 1.4], 1, 1.5, 1) == 0
 
 
 def main():
