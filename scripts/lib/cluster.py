@@ -273,30 +273,16 @@ class Board:
 
 
 class Proxy:
-    """HAProxy in front of the boards: each request goes to a board that is ready."""
+    """HAProxy in front of the boards, with the settings that operators get."""
 
     port = 8000
 
-    def __init__(self, folder, boards):
-        self.file = Path(folder, "haproxy.cfg")
-        servers = "\n".join(f"    server {board.name} {HUB}:{board.port} check inter 500ms fall 1 rise 1" for board in boards)
-        self.file.write_text(f"""defaults
-    mode http
-    timeout connect 1s
-    timeout client 30s
-    timeout server 30s
-    option redispatch
-frontend board
-    bind {HUB}:{self.port}
-    default_backend boards
-backend boards
-    balance roundrobin
-    option httpchk GET /readyz
-{servers}
-""")
+    def __init__(self, boards):
+        self.settings = {"BIND": f"{HUB}:{self.port}", **{f"BOARD_{at}": f"{HUB}:{board.port}" for at, board in enumerate(boards, 1)}}
 
     def start(self):
-        self.process = subprocess.Popen(["haproxy", "-db", "-f", self.file], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(["haproxy", "-db", "-f", CLUSTER / "haproxy.cfg"], env={**os.environ, **self.settings},
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def prepare_template(folder):
