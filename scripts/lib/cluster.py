@@ -220,7 +220,7 @@ class Galera:
         def options(node):
             # The node that the boards write to is the last choice of a donor.
             donors = ",".join(f"node{number}" for number in (3, 2, 1) if number != node.number)
-            return [f"wsrep_node_name = {node.name}", f"wsrep_node_address = {node.address}", "wsrep_cluster_name = twotier", "wsrep_sst_auth = root:",
+            return [f"wsrep_node_name = {node.name}", f"wsrep_node_address = {node.address}", "wsrep_cluster_name = twotier", "wsrep_sst_auth = mysql:copy",
                     f"wsrep_cluster_address = gcomm://{names}", f"wsrep_sst_donor = {donors}"]
 
         self.nodes = [Node(number, folder, options) for number in (1, 2, 3)]
