@@ -19,6 +19,8 @@ CLUSTER = ROOT / "deploy/cluster"
 # The bridge: boards, proxy and clients are here, the nodes at .11, .12, .13.
 HUB = "10.99.0.1"
 WAIT = 60
+# Seconds, longer than the cluster needs to go on without a node: a healthy node that waits must not count as broken.
+DB_TIMEOUT = 4
 NETWORK = f"""
 mount -t tmpfs none /run
 ip link set lo up
@@ -120,13 +122,14 @@ class Sql:
 class Node:
     """A database server in its own network namespace."""
 
-    def __init__(self, number, folder, options):
+    def __init__(self, number, folder, options, settings):
         self.number = number
         self.name = f"node{number}"
         self.address = f"10.99.0.{10 + number}"
         self.namespace = f"node{10 + number}"
         self.folder = Path(folder, self.name)
         self.options = options
+        self.settings = settings
         self.process = None
         self.runs = False
         # The path of a socket is limited, and /run is private.
@@ -141,7 +144,7 @@ class Node:
                f"bind_address = {self.address}", "port = 3306", "user = root", "skip_name_resolve", "performance_schema = OFF",
                "innodb_buffer_pool_size = 64M", "innodb_log_file_size = 16M", "character_set_server = utf8mb4", *self.options(self)]
         # What comes later wins.
-        (self.folder / "node.cnf").write_text("\n".join([f"!include {CLUSTER}/galera.cnf", "[sst]", "sst-log-archive = 0", "[mysqld]", *own, ""]))
+        (self.folder / "node.cnf").write_text("\n".join([f"!include {CLUSTER}/{self.settings}", "[sst]", "sst-log-archive = 0", "[mysqld]", *own, ""]))
         self.runs = True
         command = ["ip", "netns", "exec", self.namespace, "mariadbd", f"--defaults-file={self.folder}/node.cnf", *arguments]
         self.process = subprocess.Popen([*command, *self.recovered(command)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -223,7 +226,7 @@ class Galera:
             return [f"wsrep_node_name = {node.name}", f"wsrep_node_address = {node.address}", "wsrep_cluster_name = twotier", "wsrep_sst_auth = mysql:copy",
                     f"wsrep_cluster_address = gcomm://{names}", f"wsrep_sst_donor = {donors}"]
 
-        self.nodes = [Node(number, folder, options) for number in (1, 2, 3)]
+        self.nodes = [Node(number, folder, options, "galera.cnf") for number in (1, 2, 3)]
         shutil.copytree(template, self.nodes[0].folder / "data")
 
     def start(self, *statements):
@@ -252,15 +255,73 @@ class Galera:
         return [node for node in self.nodes if node not in without]
 
 
+class Pair:
+    """A primary and its replica, which acknowledges each commit. Both start without taking writes."""
+
+    def __init__(self, folder, template):
+        self.nodes = [Node(number, folder, lambda node: [f"server_id = {node.number}"], "replica.cnf") for number in (1, 2)]
+        for node in self.nodes:
+            shutil.copytree(template, node.folder / "data")
+        self.primary, self.replica = self.nodes
+        # When a server took writes with a replica, after the last change.
+        self.in_service = 0
+
+    def start(self, *statements):
+        for node in self.nodes:
+            node.start()
+            must(lambda: node.sql.rows("SELECT 1"), f"{node.name} answers")
+        # The account of the replica is made before there is one that could acknowledge it.
+        account = ["SET GLOBAL read_only = OFF", "CREATE USER replica@'%' IDENTIFIED BY 'copy'",
+                   "GRANT REPLICATION SLAVE ON *.* TO replica@'%'", "SET GLOBAL rpl_semi_sync_master_enabled = ON"]
+        must(lambda: self.primary.sql.rows("; ".join([*account, "SELECT 1"])), "the account is made", 1)
+        self.follow_from(self.replica, "MASTER_USE_GTID = slave_pos")
+        must(lambda: self.primary.sql.rows("; ".join([*statements, "SELECT 1"])), "the statements are executed", 1)
+
+    def follow_from(self, node, how):
+        """Makes a node the replica of the primary."""
+        must(lambda: node.sql.rows(f"CHANGE MASTER TO MASTER_HOST = '{self.primary.address}', MASTER_USER = 'replica', MASTER_PASSWORD = 'copy', "
+                                   f"MASTER_CONNECT_RETRY = 1, {how}; START SLAVE; SELECT 1"), "it follows", 1)
+        self.wait_for_replica()
+
+    def try_promote(self):
+        """What the script of the operators says."""
+        done = subprocess.run([CLUSTER / "promote", "--no-defaults", "-uroot", "-S", self.replica.socket], text=True, capture_output=True)
+        return (done.stdout if done.returncode == 0 else done.stderr).strip()
+
+    def promote(self):
+        end = time.monotonic() + 10
+        while "is the primary" not in (said := self.try_promote()):
+            if time.monotonic() > end:
+                raise AssertionError(f"not promoted: {said}")
+        self.primary, self.replica = self.replica, self.primary
+
+    def follow(self):
+        """The old primary starts, read-only, and follows the new one."""
+        self.replica.start()
+        must(lambda: self.replica.sql.rows("SELECT 1"), f"{self.replica.name} answers")
+        self.follow_from(self.replica, "MASTER_USE_GTID = slave_pos, MASTER_DEMOTE_TO_SLAVE = 1")
+
+    def wait_for_replica(self):
+        must(self.is_complete, f"the replica receives\n{self.replica_status()}")
+        self.in_service = time.monotonic()
+
+    def replica_status(self):
+        return "\n".join(" ".join(row) for row in self.replica.sql.rows("SHOW SLAVE STATUS") or [])
+
+    def is_complete(self):
+        rows = self.primary.sql.rows("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'")
+        return rows == [["Rpl_semi_sync_master_clients", "1"]]
+
+
 class Board:
     """The release binary."""
 
-    def __init__(self, number, folder, hosts, **settings):
+    def __init__(self, number, folder, hosts):
         self.name = f"board{number}"
         self.port = 5000 + number
         self.log = Path(folder, self.name + ".log")
         self.settings = {"MYSQL_HOST": hosts, "MYSQL_USER": "twotier", "MYSQL_PASSWORD": "secret", "MYSQL_DB": "twotier", "BIND": HUB,
-                         "PORT": str(self.port), "DB_WAIT": "0", **settings}
+                         "PORT": str(self.port), "DB_WAIT": "0", "DB_TIMEOUT": f"{DB_TIMEOUT}s"}
         self.process = None
 
     def start(self):
