@@ -124,8 +124,8 @@ test-browser: build ## test the page in Chromium against a private database, and
 	@scripts/test-browser $(ONLY)
 
 .PHONY: test-cluster
-test-cluster: build ## break a Galera cluster of three nodes and two boards under load, and check the history of all requests (SHORT=1, or SECONDS=300 of more faults at random)
-	@SHORT='$(SHORT)' MORE_SECONDS='$(SECONDS)' scripts/test-cluster
+test-cluster: build ## break databases under two boards, and check the history of all requests (KIND=replica SHORT=1 SECONDS=300)
+	@SHORT='$(SHORT)' MORE_SECONDS='$(SECONDS)' scripts/test-cluster $(KIND)
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target (SECONDS=60 for each)
