@@ -116,6 +116,10 @@ class Load:
             self.ends.wait(0.05)
         sql.close()
 
+    def has_refused(self, since):
+        with self.lock:
+            return any(record["kind"] == "post" and record["status"] == 503 and record["start"] > since for record in self.records[-500:])
+
     def moments(self, route, kinds, since):
         """When requests of these kinds have succeeded."""
         with self.lock:
@@ -132,7 +136,7 @@ class Load:
         begin = now()
         for kinds in (("post",), ("read", "point")):
             for route in routes:
-                must(lambda: len(self.moments(route, kinds, begin)) >= 20, f"{kinds[0]}s on {route} succeed", 40)
+                must(lambda: len(self.moments(route, kinds, begin)) >= 40, f"{kinds[0]}s on {route} succeed", 40)
 
 
 class Client:
