@@ -139,6 +139,10 @@ test-proxy: build ## test deploy/proxy: Caddy and nginx in front of the board, w
 test-monitoring: build ## test deploy/monitoring: the alerts, and each query against a Prometheus that scrapes a board through a fault
 	@scripts/test-monitoring
 
+.PHONY: test-cluster
+test-cluster: build ## break databases under two boards, and check the history of all requests (KIND=replica SHORT=1 SECONDS=300)
+	@SHORT='$(SHORT)' MORE_SECONDS='$(SECONDS)' scripts/test-cluster $(KIND)
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target (SECONDS=60 for each)
 	@scripts/fuzz $(or $(SECONDS),60)

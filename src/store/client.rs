@@ -92,7 +92,7 @@ impl Database {
 
     /// A client as soon as a slot is free, within the time-out of a statement.
     pub fn client(self: &Arc<Database>) -> Result<Client, Error> {
-        if self.pool.wait_for_slot(self.servers.generation(), self.timeout) {
+        if self.pool.wait_for_slot(|| self.servers.generation(), self.timeout) {
             return Ok(Client::new(self));
         }
         Err(Error::Busy("no connection of DB_CONNECTIONS became free".to_owned()))
@@ -253,7 +253,7 @@ impl Client {
             ErrorClass::Refused | ErrorClass::Conflict | ErrorClass::LockWait => self.connection = Some(connection),
             ErrorClass::TimedOut if is_sound => self.connection = Some(connection),
             ErrorClass::TimedOut => {
-                self.database.servers.mark_failed(&server);
+                self.database.servers.give_up(&server);
                 self.database.pool.abandon(connection, self.database.abandoned_limit());
             }
             // Most likely the server is gone, and the second attempt must not meet another dead connection.

@@ -67,13 +67,13 @@ impl Pool {
         self.lock().has_free_slot(generation)
     }
 
-    /// Takes a slot as soon as one is free, within `limit`.
-    pub(super) fn wait_for_slot(&self, generation: u64, limit: Duration) -> bool {
+    /// Takes a slot as soon as one is free, within `limit`. The `generation` may change meanwhile.
+    pub(super) fn wait_for_slot(&self, generation: impl Fn() -> u64, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut state = self.lock();
         state.waiting += 1;
         state.reap();
-        while state.free(generation) == 0 && state.in_use > 0 {
+        while state.free(generation()) == 0 && state.in_use > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 state.waiting -= 1;

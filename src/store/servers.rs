@@ -36,7 +36,7 @@ pub struct Servers {
     /// Connections that this service may have to one server.
     max_connections: usize,
     known: Mutex<Known>,
-    /// How often the primary has changed.
+    /// How often the primary has changed, or was given up.
     generation: AtomicU64,
     became_stale: Condvar,
 }
@@ -175,6 +175,16 @@ impl Servers {
         }
         known.stale = true;
         self.became_stale.notify_one();
+    }
+
+    /// Like [`Servers::mark_failed`], after a statement without an answer. Where there are other servers, no connection is kept
+    /// any longer: the slots of all that still wait for this server are free for connections to another one.
+    pub(super) fn give_up(&self, socket: &ServerAddress) {
+        self.mark_failed(socket);
+        let known = self.lock();
+        if known.addresses.len() > 1 && known.primary.as_ref() == Some(socket) {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Whether a server accepts TCP connections, within `timeout` for each address.

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
@@ -271,11 +271,15 @@ struct TwoHosts {
 
 impl TwoHosts {
     fn start(prepare: impl FnOnce(&Proxy, &Proxy)) -> TwoHosts {
+        TwoHosts::with(&[], prepare)
+    }
+
+    fn with(settings: &[(&str, &str)], prepare: impl FnOnce(&Proxy, &Proxy)) -> TwoHosts {
         let schema = Database::shared().schema();
         let (a, b) = (Proxy::start(&schema.database), Proxy::start(&schema.database));
         prepare(&a, &b);
         let hosts = format!("127.0.0.1:{},127.0.0.1:{}", a.port(), b.port());
-        let service = start(&schema, &[("MYSQL_HOST", &hosts)]);
+        let service = start(&schema, &[&[("MYSQL_HOST", hosts.as_str())], settings].concat());
         TwoHosts { service, a, b, schema }
     }
 }
@@ -300,6 +304,36 @@ fn a_host_that_hangs_costs_one_time_out_and_the_other_takes_over() {
     seen.check("the first hangs", SECOND);
     seen.check_stored(&hosts.schema);
     assert!(seen.any_client_got(503), "it did hang");
+    hosts.a.speak();
+}
+
+#[test]
+fn a_host_that_hangs_keeps_no_slot_from_requests_that_the_other_host_can_answer() {
+    let timeout = 2 * SECOND;
+    let hosts = TwoHosts::with(&[("DB_TIMEOUT", "2s"), ("DB_CONNECTIONS", "3")], |_, _| ());
+    let service = &hosts.service;
+    let all_slots_have_a_connection = || {
+        thread::scope(|scope| {
+            scope.spawn(|| service.get("/messages"));
+            scope.spawn(|| service.get("/messages/1"));
+            service.submit("warm", &[]);
+        });
+        service.get("/metrics").text().contains("\ntwotier_database_connections 3\n")
+    };
+    eventually("all slots have a connection", all_slots_have_a_connection);
+    hosts.a.silence();
+    let since = Instant::now();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| service.get("/messages/1").status);
+        // Its statement ends half a time-out after the first one's, and so does the supervisor's check.
+        eventually("half of the time-out has passed", || since.elapsed() > timeout / 2);
+        let second = scope.spawn(|| service.submit("second", &[]).status);
+        assert_eq!(first.join().unwrap(), 503);
+        assert!(since.elapsed() < timeout + SECOND / 2, "{:?}", since.elapsed());
+        assert_eq!(service.get("/messages/1").status, 200);
+        assert!(since.elapsed() < timeout + SECOND / 2, "the other host serves after {:?}", since.elapsed());
+        assert_eq!(second.join().unwrap(), 503);
+    });
     hosts.a.speak();
 }
 
