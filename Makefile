@@ -110,10 +110,19 @@ check: ## check format, lints and documentation; warnings are errors
 check-scripts: ## check the scripts with shellcheck and the Containerfile with hadolint
 	@scripts/check-scripts
 
+.PHONY: check-workflows
+check-workflows: ## check the workflows in .github with actionlint and zizmor
+	@scripts/check-workflows
+
 .PHONY: deny
 deny: ## check the licences and sources of the dependencies with cargo-deny
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "installing cargo-deny"; $(CARGO) install --locked --quiet cargo-deny; }
 	$(CARGO) deny check licenses bans sources
+
+.PHONY: audit
+audit: ## check the dependencies for known weaknesses with cargo-deny (downloads the database of RustSec)
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "installing cargo-deny"; $(CARGO) install --locked --quiet cargo-deny; }
+	$(CARGO) deny check advisories
 
 .PHONY: sbom
 sbom: ## write the list of all crates in the binary with their licences (CycloneDX) to target/twotier.cdx.json
@@ -143,6 +152,15 @@ test-monitoring: build ## test deploy/monitoring: the alerts, and each query aga
 test-cluster: build ## break databases under two boards, and check the history of all requests (KIND=replica SHORT=1 SECONDS=300)
 	@SHORT='$(SHORT)' MORE_SECONDS='$(SECONDS)' scripts/test-cluster $(KIND)
 
+.PHONY: test-kubernetes
+test-kubernetes: build ## test deploy/kubernetes without a cluster, and a rolling update of two replicas behind HAProxy
+	@scripts/test-kubernetes
+	@scripts/test-rolling-update
+
+.PHONY: test-systemd
+test-systemd: build ## test deploy/systemd: the services by a systemd in namespaces (needs root), and the Quadlet units
+	@scripts/test-systemd
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target (SECONDS=60 for each)
 	@scripts/fuzz $(or $(SECONDS),60)
@@ -169,6 +187,20 @@ crowd: ## run the tests with hostile clients and overload, optimized and with th
 .PHONY: clean
 clean: ## remove build output (databases, passwords and backups stay)
 	@scripts/clean
+
+##@ Release
+
+.PHONY: release
+release: ## check version, changelog and clean tree, and build what a release holds into target/release-files/ (NO_IMAGE=1 NO_ARM64=1)
+	@scripts/release
+
+.PHONY: test-release
+test-release: ## test what `make release` refuses
+	@scripts/test-release
+
+.PHONY: build-arm
+build-arm: ## build the release binary for arm64 on amd64, and run it under emulation
+	@scripts/build-arm64
 
 ##@ Measure
 
