@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/twotier"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+BINARY = TARGET / "release/twotier"
 CLUSTER = ROOT / "deploy/cluster"
 # The bridge: boards, proxy and clients are here, the nodes at .11, .12, .13.
 HUB = "10.99.0.1"

@@ -6,6 +6,7 @@ A history is a list of records, one JSON object a line:
   {"kind": "read", "route", "start", "end", "status", "rows": [[id, text]], "to_the_end"}
   {"kind": "point", "route", "start", "end", "status", "id", "text"}          one message; text null: there is none
   {"kind": "final", "node", "rows": [[id, text]]}
+  {"kind": "no primary", "start", "end"}    reads of this time may be of a replica, and need not be fresh
 Times are seconds of one clock. Texts differ from post to post, and no message is edited or deleted.
 
 usage: history.py FILE     checks a history again
@@ -58,7 +59,9 @@ def check(records):
     finals = [record for record in records if record["kind"] == "final"]
     acknowledged = check_answers(posts, verdict)
     check_rows(posts, reads, finals, acknowledged, verdict)
-    check_freshness(posts, [read for read in reads if read["status"] == 200 or is_missing(read)], verdict)
+    outages = [record for record in records if record["kind"] == "no primary"]
+    fresh = [read for read in reads if not any(read["end"] > outage["start"] and read["start"] < outage["end"] for outage in outages)]
+    check_freshness(posts, [read for read in fresh if read["status"] == 200 or is_missing(read)], verdict)
     for record in posts + reads:
         status = record["status"]
         if status is not None and status not in STORED + REFUSED and not is_missing(record):
@@ -69,6 +72,7 @@ def check(records):
         "without an answer": sum(post["status"] is None for post in posts),
         "repeated with the same key": len(posts) - len({post["key"] for post in posts}),
         "reads answered": sum(read["status"] == 200 for read in reads),
+        "of them without a primary": sum(read["status"] == 200 for read in reads) - sum(read["status"] == 200 for read in fresh),
     }
     return verdict
 
@@ -264,6 +268,8 @@ def self_check():
     point = next(record for record in stale_point if record["kind"] == "point")
     point.update(status=404, text=None)
     assert check(stale_point).findings["stale"], "planted and not found: a message that is not found"
+    outage = {"kind": "no primary", "start": point["start"] - 0.1, "end": point["start"] + 0.1}
+    assert check([*stale_point, outage]).is_clean(), "a read of a replica without a primary"
     assert interrupted([1, 2, 5, 6, 9], 0, 10, 2) == 6
     assert interrupted([], 1, 3, 1) == 2 and interrupted([1.2, 1.4], 1, 1.5, 1) == 0
 

@@ -129,7 +129,7 @@ class Load:
                 if record["end"] < since - 60:
                     break
                 recent.append(record)
-        return [r["end"] for r in recent if r["end"] > since and r["kind"] in kinds and r["route"] == route and r["status"] in (200, 201)]
+        return [r["end"] for r in recent if r["kind"] in kinds and r["end"] > since and r["route"] == route and r["status"] in (200, 201)]
 
     def flows(self, routes):
         """Waits until writers and readers succeed on all routes, many times from now on."""
