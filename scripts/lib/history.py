@@ -6,7 +6,7 @@ A history is a list of records, one JSON object a line:
   {"kind": "read", "route", "start", "end", "status", "rows": [[id, text]], "to_the_end"}
   {"kind": "point", "route", "start", "end", "status", "id", "text"}          one message; text null: there is none
   {"kind": "final", "node", "rows": [[id, text]]}
-  {"kind": "no primary", "start", "end"}    reads of this time may be of a replica, and need not be fresh
+  {"kind": "no primary", "start", "end"}    none, or none that answers: reads may be of a replica, and need not be fresh
 Times are seconds of one clock. Texts differ from post to post, and no message is edited or deleted.
 
 usage: history.py FILE     checks a history again
