@@ -39,7 +39,10 @@ pub(super) fn read(
     is_watching: bool,
     arrivals: impl Fn() -> Vec<LastEventId>,
 ) -> Result<Found, Error> {
-    let window = read_window(client, last, &arrivals())?;
+    let mut window = read_window(client, last, is_watching, &arrivals())?;
+    if !is_watching {
+        window.forget_marks();
+    }
     let before = last.filter(|before| is_watching && window.reaches(before.mark()));
     let changes = before.map(|before| before.changes(&window)).filter(Changes::is_small);
     let firsts: Vec<Option<u64>> = arrivals().iter().map(|arrival| first(*arrival, &window)).collect();
@@ -63,13 +66,19 @@ fn first(arrival: LastEventId, window: &Window) -> Option<u64> {
     }
 }
 
-fn read_window(client: &mut Client, before: Option<&Window>, arrivals: &[LastEventId]) -> Result<Window, Error> {
-    let is_complete = |window: &Window| before.is_none_or(|before| window.reaches(before.mark()));
+fn read_window(
+    client: &mut Client,
+    before: Option<&Window>,
+    is_watching: bool,
+    arrivals: &[LastEventId],
+) -> Result<Window, Error> {
+    let watched = before.filter(|_| is_watching);
+    let is_complete = |window: &Window| watched.is_none_or(|before| window.reaches(before.mark()));
     let is_too_short = |window: &Window, arrival: &LastEventId| match arrival {
         LastEventId::Message(id) => window.reaches(*id) && window.is_too_short(*id),
         LastEventId::None | LastEventId::Unknown => false,
     };
-    let expected = before.map_or(MIN_ROWS, Window::expected_rows);
+    let expected = watched.map_or(MIN_ROWS, Window::expected_rows);
     let rows = client.live_window(expected)?;
     let window = Window::new(&rows, expected, before, Instant::now());
     let suffices = is_complete(&window) && !arrivals.iter().any(|arrival| is_too_short(&window, arrival));

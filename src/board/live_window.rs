@@ -91,6 +91,11 @@ impl Window {
         self.newest.front().map_or(0, |(_, id)| *id)
     }
 
+    /// Forgets the ids of the windows before this one, which no open stream knows.
+    pub(super) fn forget_marks(&mut self) {
+        self.newest.drain(..self.newest.len() - 1);
+    }
+
     /// Rows that the next window probably has.
     pub(super) fn expected_rows(&self) -> usize {
         if self.rows.range(self.mark()..).nth(MIN_ROWS / 2).is_some() { MAX_ROWS } else { MIN_ROWS }

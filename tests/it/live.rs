@@ -244,9 +244,24 @@ fn clients_that_resume_and_do_not_read_hold_their_messages_once() {
         let read = ticks() + 2;
         eventually("they have their messages", || ticks() >= read);
     }
+    assert_eq!(metric(&board.service, "twotier_live_events_total{event=\"reset\"}"), 0);
     let grown = board.service.resident_kib().saturating_sub(before);
     // Each of them has about 100 KiB to take.
     assert!(grown < 12 * 1024, "{grown} KiB for {} streams", connections.len());
+}
+
+#[test]
+fn what_was_stored_while_there_was_no_stream_is_no_reason_for_a_reset() {
+    let board = Board::start();
+    let mut stream = EventStream::open(&board.service);
+    board.submit("the stream has its first window");
+    stream.next_text();
+    drop(stream);
+    eventually("the feed rests", || metric(&board.service, "twotier_live_streams ") == 0);
+    fill(&board, 1985);
+    let mut stream = EventStream::open(&board.service);
+    fill(&board, 30);
+    assert_eq!(stream.next_text(), "row 1");
 }
 
 #[test]
