@@ -121,7 +121,7 @@ impl LiveFeed {
     /// Opens a stream for the request of `responder`, in a place that was taken.
     pub(super) fn open(&self, responder: Responder, last: LastEventId) {
         let headers = [("Content-Type", "text/event-stream"), NO_STORE, ("X-Accel-Buffering", "no")];
-        let response = Response::new(200, &headers, Body::whole(events::hello()));
+        let response = Response::new(200, &headers, Body::shared(events::hello()));
         self.add(Box::new(|| responder.stream(response)), last);
     }
 

@@ -11,7 +11,7 @@ use crate::http::Chunk;
 use crate::message::Message;
 use crate::metrics::METRICS;
 
-/// Bytes of events that are sent at once. They must fit the bound of a stream that still has as many to send.
+/// Bytes of events that one tick sends to a stream. They must fit the bound of a stream that still has as many to send.
 const MAX_BYTES: usize = 128 * 1024;
 
 /// What changed between two reads.

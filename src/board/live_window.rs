@@ -13,7 +13,7 @@ use crate::store::live_window::LiveRow;
 pub(super) const MIN_ROWS: usize = 200;
 /// Rows that a window has at most. When more are needed, the changes are unknown.
 pub(super) const MAX_ROWS: usize = 2000;
-/// Messages that are sent at once. When there are more, the client must load them.
+/// Messages that one tick sends to a stream. When there are more, the client must load them.
 const MAX_MESSAGES: usize = 200;
 /// The same for a stream that resumes, with the messages that its client may have already.
 const MAX_REPLAY: usize = 2 * MAX_MESSAGES;

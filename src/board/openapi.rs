@@ -20,6 +20,6 @@ impl Description {
 
     /// The response that has it.
     pub(super) fn response(&self) -> Response {
-        responses::json_without_value(200, &[]).with_body(Body::Whole(Arc::clone(&self.0)))
+        responses::json_without_value(200, &[]).with_body(Body::Shared(Arc::clone(&self.0)))
     }
 }

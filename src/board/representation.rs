@@ -46,7 +46,7 @@ impl Representation {
         // RFC 9110, section 15.4.5: what the complete response says about caching.
         let vary: Vec<(&str, &str)> = headers.iter().copied().filter(|(name, _)| *name == "Vary").collect();
         Representation {
-            complete: Response::new(200, &[headers, &validators].concat(), Body::whole(body)),
+            complete: Response::new(200, &[headers, &validators].concat(), Body::shared(body)),
             not_modified: Response::new(304, &[&vary[..], &validators].concat(), Body::Empty),
             tag,
         }

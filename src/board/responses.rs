@@ -58,7 +58,7 @@ pub(super) fn json_without_value(status: u16, headers: &[(&str, &str)]) -> Respo
 
 /// A value for such an answer.
 pub(super) fn json_body(value: &impl Serialize) -> Body {
-    Body::whole(json_bytes(value))
+    Body::shared(json_bytes(value))
 }
 
 /// A message as JSON; `allow` has its methods.
@@ -95,7 +95,7 @@ pub(super) fn html(status: u16, headers: &[(&str, &str)], body: Body) -> Respons
 
 /// A file that is part of the program.
 pub(super) fn file(cache: (&str, &str), content_type: &str, content: &str) -> Response {
-    Response::new(200, &[("Content-Type", content_type), cache], Body::whole(content))
+    Response::new(200, &[("Content-Type", content_type), cache], Body::shared(content))
 }
 
 /// A file that pages load.
@@ -106,7 +106,7 @@ pub(super) fn asset(cache: (&str, &str), asset: &Asset) -> Response {
 /// A line of text.
 pub(super) fn text(status: u16, headers: &[(&str, &str)], line: &str) -> Response {
     let plain = [("Content-Type", PLAIN), NO_STORE];
-    Response::new(status, &[&plain, headers].concat(), Body::whole(format!("{line}\n")))
+    Response::new(status, &[&plain, headers].concat(), Body::shared(format!("{line}\n")))
 }
 
 /// An error: a page for a path of this depth where the client prefers one, otherwise `application/problem+json`.
@@ -114,7 +114,7 @@ pub(super) fn problem(pages: &Pages, problem: &Problem, page: Option<Depth>, req
     let header = problem.header();
     if let Some(depth) = page {
         let (heading, advice) = problem.words();
-        let body = Body::whole(pages.error(heading, &advice, depth));
+        let body = Body::shared(pages.error(heading, &advice, depth));
         return html(problem.status(), header.as_slice(), body);
     }
     let headers = [&[("Content-Type", "application/problem+json"), NO_STORE, VARY], header.as_slice()].concat();

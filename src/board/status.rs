@@ -29,7 +29,7 @@ pub(super) fn readiness(readiness: Readiness) -> Response {
 pub(super) fn metrics(readiness: Readiness) -> Response {
     METRICS.set_readiness(readiness);
     let headers = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8"), responses::NO_STORE];
-    Response::new(200, &headers, Body::whole(METRICS.text()))
+    Response::new(200, &headers, Body::shared(METRICS.text()))
 }
 
 /// Name, version and commit of the program.

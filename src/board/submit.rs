@@ -243,5 +243,5 @@ pub fn returned(pages: &Pages, text: &str, chosen_key: Option<&str>, problem: &P
     let fresh = idempotency_key::generate_text();
     let key = chosen_key.filter(|_| !matches!(problem, Problem::KeyReused | Problem::InvalidKey(_))).unwrap_or(&fresh);
     let page = pages.returned_form(&FormValues { text, key, problem: &problem.form_words() });
-    responses::html(problem.status(), problem.header().as_slice(), Body::whole(page))
+    responses::html(problem.status(), problem.header().as_slice(), Body::shared(page))
 }

@@ -23,7 +23,7 @@ pub enum Body {
     /// No bytes.
     Empty,
     /// One shared piece.
-    Whole(Arc<Vec<u8>>),
+    Shared(Arc<Vec<u8>>),
     /// Two shared pieces, and between them text of this response alone.
     Split {
         /// The shared first piece.
@@ -132,8 +132,8 @@ fn push_line(lines: &mut String, name: &str, value: &str) {
 
 impl Body {
     /// A body of one piece.
-    pub fn whole(bytes: impl Into<Vec<u8>>) -> Body {
-        Body::Whole(Arc::new(bytes.into()))
+    pub fn shared(bytes: impl Into<Vec<u8>>) -> Body {
+        Body::Shared(Arc::new(bytes.into()))
     }
 
     fn len(&self) -> usize {
@@ -143,7 +143,7 @@ impl Body {
     fn parts(&self) -> [&[u8]; 3] {
         match self {
             Body::Empty => [&[], &[], &[]],
-            Body::Whole(bytes) => [bytes, &[], &[]],
+            Body::Shared(bytes) => [bytes, &[], &[]],
             Body::Split { before, own, after } => [before, own.as_bytes(), after],
         }
     }
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_half_written_answer_holds_all_of_its_bytes() {
-        let mut wire = Response::new(200, &[], Body::whole(vec![b'x'; 1000])).encode(&[], false);
+        let mut wire = Response::new(200, &[], Body::shared(vec![b'x'; 1000])).encode(&[], false);
         let size = wire.size();
         assert!(size > 1000);
         let written = wire.write_to(Full(50));
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_head_has_the_status_the_date_and_all_headers() {
-        let reply = Response::new(200, &[("Content-Type", "text/plain")], Body::whole("hello")).with_header("A", "b");
+        let reply = Response::new(200, &[("Content-Type", "text/plain")], Body::shared("hello")).with_header("A", "b");
         let out = print(reply, &["Connection: close\r\n"], false);
         let mut lines = out.split("\r\n").filter(|line| !line.starts_with("Date: "));
         let want =
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn head_has_the_length_of_the_body_that_it_leaves_out() {
-        let out = print(Response::new(200, &[], Body::whole("hello")), &[], true);
+        let out = print(Response::new(200, &[], Body::shared("hello")), &[], true);
         assert!(out.contains("Content-Length: 5\r\n") && out.ends_with("\r\n\r\n"), "{out}");
     }
 
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_large_body_is_not_chunked() {
-        let out = print(Response::new(200, &[], Body::whole(vec![b'x'; 100_000])), &[], false);
+        let out = print(Response::new(200, &[], Body::shared(vec![b'x'; 100_000])), &[], false);
         assert!(out.contains("Content-Length: 100000\r\n") && !out.contains("Transfer-Encoding"));
     }
 }
