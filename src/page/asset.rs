@@ -64,7 +64,8 @@ impl Asset {
 /// A script without comments and without the blanks, line ends and semicolons that only people need.
 fn short_script(source: &str) -> String {
     let mut script = String::with_capacity(source.len());
-    for line in source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")) {
+    let mut declared = None;
+    for mut line in source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")) {
         // Before these characters a line end never ends a statement, or the character does.
         if line.starts_with(['}', ')', ']', '.', '?', ':', '&', '|']) && script.ends_with('\n') {
             script.pop();
@@ -72,9 +73,17 @@ fn short_script(source: &str) -> String {
         if line.starts_with('}') && script.ends_with(';') {
             script.pop();
         }
+        // Declarations in a row are one.
+        let declares = ["const ", "let "].into_iter().find(|word| line.starts_with(word));
+        if declares.is_some() && declares == declared {
+            script.pop();
+            script.push(',');
+            line = &line[declares.map_or(0, str::len)..];
+        }
+        declared = declares.filter(|_| line.ends_with(';'));
         push_without_blanks(&mut script, line);
-        // After these characters a line end never ends a statement.
-        if !line.ends_with(['{', '(', ',', ';']) {
+        // A brace of its own closes a block. After these characters a line end never ends a statement.
+        if line != "}" && !line.ends_with(['{', '(', ',', ';']) {
             script.push('\n');
         }
     }
@@ -107,7 +116,17 @@ fn push_without_blanks(script: &mut String, line: &str) {
 /// A style on one line, without the blanks that only people need.
 fn short_style(source: &str) -> String {
     let mut style: String = source.lines().map(str::trim).filter(|line| !line.starts_with("/*")).collect();
-    for (long, short) in [(": ", ":"), (", ", ","), (" {", "{"), ("{ ", "{"), ("; ", ";"), (" }", "}"), (";}", "}"), ("> ", ">"), (" >", ">")] {
+    for (long, short) in [
+        (": ", ":"),
+        (", ", ","),
+        (" {", "{"),
+        ("{ ", "{"),
+        ("; ", ";"),
+        (" }", "}"),
+        (";}", "}"),
+        ("> ", ">"),
+        (" >", ">"),
+    ] {
         style = style.replace(long, short);
     }
     style
@@ -119,9 +138,8 @@ mod tests {
 
     #[test]
     fn a_short_script_has_all_the_code_and_no_comment() {
-        let source =
-            "// a\nconst b = (c) => {\n  // d\n\n  return c && \" ; \" + e;\n};\nf(`g/ = ${ h }`, i)\nj = /k = l/\nm = n\n  ? o\n  : p;\n";
-        let want = "const b=(c)=>{return c&&\" ; \" + e};f(`g/ = ${ h }`,i)\nj=/k = l/\nm=n?o:p;";
+        let source = "// a\nconst b = (c) => {\n  // d\n\n  return c && \" ; \" + e;\n};\nlet q = 1;\nlet r;\nconst s = 2;\nf(`g/ = ${ h }`, i)\nj = /k = l/\nm = n\n  ? o\n  : p;\nif (t) {\n  u();\n}\nv();\n";
+        let want = "const b=(c)=>{return c&&\" ; \" + e};let q=1,r;const s=2;f(`g/ = ${ h }`,i)\nj=/k = l/\nm=n?o:p;if(t){u()}v();";
         assert_eq!(short_script(source), want);
     }
 
