@@ -67,6 +67,7 @@ def a_card_of_the_server_stays_when_nothing_changed(board, browser):
     page.evaluate("[...list.children].forEach((card) => card.marked = true)")
     wait_live(page)
     page.evaluate("refresh()")
+    page.wait_for_function("() => reads === 0")
     assert page.evaluate("list.children.length === 3 && [...list.children].every((card) => card.marked)")
 
 
