@@ -7,12 +7,14 @@ const form = byId("new-message");
 const list = byId("messages");
 const root = document.querySelector("h1 a");
 // Only the page of one message lies in a folder.
-const isList = root.getAttribute("href") === "./";
-const query = new URLSearchParams(location.search);
+const home = root.getAttribute("href");
+const isList = home === "./";
 // Links gain other parameters on their way, which change nothing.
-const isNewest = form && list && !query.has("before") && !query.has("after");
+const isNewest = form && list && !/[?&](before|after)=/.test(location.search);
 // The only place for words that a screen reader says when it has time.
 const hint = byId("hint");
+// Milliseconds for one answer.
+const ANSWER = 10000;
 
 function byId(id) {
   return document.getElementById(id);
@@ -28,50 +30,60 @@ function url(path) {
   return new URL(path, root.href);
 }
 
-// Resolves to nothing when the board cannot be reached.
+// Resolves to nothing when the board cannot be reached, or does not answer in time.
 function request(path, options, headers) {
-  return fetch(url(path), { ...options, headers: { Accept: "application/json", ...headers } }).catch(() => null);
+  const all = { signal: AbortSignal.timeout(ANSWER), ...options, headers: { Accept: "application/json", ...headers } };
+  return fetch(url(path), all).catch(() => null);
 }
 
-// Browsers may forbid storage.
-function recall(storage, name) {
+// What this tab keeps comes before what all tabs share. Browsers may forbid storage.
+function recall(name) {
   try {
-    return window[storage].getItem(name);
+    return sessionStorage[name] ?? localStorage[name];
   } catch {}
 }
 
-function keep(storage, name, value) {
+// A tab empties what all share only where that is its own.
+function keep(name, value, isShared) {
   try {
-    value ? window[storage].setItem(name, value) : window[storage].removeItem(name);
+    const isOwn = localStorage[name] === sessionStorage[name];
+    sessionStorage[name] = value;
+    if (isShared && (value || isOwn)) localStorage[name] = value;
   } catch {}
 }
 
-function say(words) {
-  hint.textContent = words;
+// Screen readers would read the same words again.
+function say(words, place = hint) {
+  if (place.textContent !== words) place.textContent = words;
 }
 
-document.addEventListener("keydown", (event) => {
-  if (event.isComposing) return;
+document.onkeydown = (event) => {
+  // In a dialog the keys do what the browser does with them.
+  if (event.isComposing || event.target.closest("dialog")) return;
   const isCommand = event.ctrlKey || event.metaKey;
   if (event.key === "Enter" && isCommand) event.target.form?.requestSubmit();
   if (event.key !== "n" || isCommand || event.altKey || !form) return;
-  if (event.target.closest("input, textarea, dialog")) return;
+  if (event.target.closest("input, textarea")) return;
   // Otherwise the field gets the letter.
   event.preventDefault();
   text.focus();
-});
+};
 
 // Moderators load the script for it, when they ask for it or did so in this tab.
 const moderate = byId("moderate");
 const TOKEN = `moderator ${root.href}`;
-let token = recall("sessionStorage", TOKEN);
+let token = recall(TOKEN);
 
 function loadModeration() {
-  document.head.append(create("script", { src: url("assets/{{moderation}}") }));
+  moderate.onclick = null;
+  document.head.append(create("script", { src: url("assets/{{moderation}}"), onerror: offerModeration }));
+}
+
+function offerModeration() {
+  moderate.onclick = loadModeration;
 }
 
 if (moderate && list) {
   moderate.hidden = false;
-  if (token) loadModeration();
-  else moderate.addEventListener("click", loadModeration, { once: true });
+  token ? loadModeration() : offerModeration();
 }

@@ -1,8 +1,9 @@
 // The form: drafts, sending without a reload, and what went wrong, in words for people.
 
-const AWAY = "The board is unavailable right now. Your message is kept here, and will be posted once it is back.";
+const AWAY = "The board is unavailable. Your message is kept here, and posted once it is back.";
 const problem = byId("problem");
 const text = byId("text");
+const key = form?.elements.key;
 const button = form?.querySelector("button");
 const max = Number(form?.dataset.max);
 const DRAFT = `draft ${location.pathname}`;
@@ -19,9 +20,9 @@ function newKey() {
   return `${now.slice(0, 8)}-${now.slice(8)}-7${random.slice(0, 3)}-8${random.slice(3, 6)}-${random.slice(6)}`;
 }
 
-// Characters as the server counts them: line ends are one, blanks around the text do not count.
-function count(value) {
-  return [...value.replace(/\r\n/g, "\n").trim()].length;
+// Characters as the server counts them: blanks around the text do not count. Line ends are one in a field.
+function count() {
+  return [...text.value.trim()].length;
 }
 
 function tooLong(length) {
@@ -29,67 +30,76 @@ function tooLong(length) {
 }
 
 function showLimit() {
-  const length = count(text.value);
+  const length = count();
   const left = max - length;
   say(left > max * NEAR_LIMIT ? `At most ${max} characters` : left < 0 ? tooLong(length) : `${left} left`);
 }
 
 function typed() {
-  problem.textContent = "";
-  text.removeAttribute("aria-invalid");
+  complain("");
+  text.ariaInvalid = null;
   showLimit();
   // A draft survives a reload and a closed tab.
-  keep("localStorage", DRAFT, text.value);
+  keep(DRAFT, text.value, true);
 }
 
-function fail(words) {
+// Screen readers say the words, unless they only count down.
+function complain(words, live = null) {
+  problem.ariaLive = live;
+  say(words, problem);
+}
+
+function fail(words, live) {
   say("");
-  problem.textContent = words;
-  text.setAttribute("aria-invalid", "true");
+  complain(words, live);
+  text.ariaInvalid = "true";
 }
 
 // Counts down until the next message is allowed.
-function wait(seconds) {
+function wait(seconds, live) {
   const words = `Too many messages. Try again in ${seconds} s.`;
-  fail(words);
-  setTimeout(() => problem.textContent === words && (seconds > 1 ? wait(seconds - 1) : typed()), 1000);
+  fail(words, live);
+  setTimeout(() => problem.textContent === words && (seconds > 1 ? wait(seconds - 1, "off") : typed()), 1000);
 }
 
 // Tries until the board answers. A lost answer may mean stored: the same key makes each attempt the same submit.
-async function send(message, key) {
-  const options = { method: "POST", body: JSON.stringify({ message }) };
-  const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
+async function send(message) {
+  keep(DRAFT_KEY, key.value, true);
+  const headers = { "Content-Type": "application/json", "Idempotency-Key": key.value };
   for (let attempt = 1; ; attempt++) {
-    const response = await request("messages", options, headers);
-    if (response && response.status !== 503) return response;
-    if (attempt === 2) problem.textContent = AWAY;
+    const response = await request("messages", { method: "POST", body: JSON.stringify({ message }) }, headers);
+    // Proxies answer so in place of a board that is away.
+    if (response && ![502, 503, 504].includes(response.status)) return response;
+    const answer = await response?.json().catch(() => null);
+    complain(answer?.detail?.startsWith("Posting") ? answer.detail : AWAY);
     await new Promise((resolve) => setTimeout(resolve, Math.min(500 * attempt, 5000)));
   }
 }
 
 async function submit(event) {
   event.preventDefault();
-  const key = form.elements.key;
   if (button.disabled) return;
-  const length = count(text.value);
+  const length = count();
   if (length > max) return fail(tooLong(length));
   if (length === 0) return fail("Write something first.");
   button.disabled = text.readOnly = true;
   button.textContent = "Sending…";
-  problem.textContent = "";
-  keep("localStorage", DRAFT_KEY, key.value);
+  complain("");
   try {
-    let response = await send(text.value, key.value);
-    // The key belongs to a text that was sent before this one.
-    if (response.status === 422) response = await send(text.value, (key.value = newKey()));
+    let response = await send(text.value);
+    if (response.status === 422) {
+      // The key belongs to a text that was sent before this one.
+      key.value = newKey();
+      response = await send(text.value);
+    }
     const answer = await response.json().catch(() => null);
     if (response.ok && answer) {
       text.value = "";
       key.value = newKey();
-      keep("localStorage", DRAFT_KEY);
+      keep(DRAFT_KEY, "", true);
       typed();
       // On a page of older messages the new one has no place.
-      if (!isNewest) return location.assign(url(`./#m${answer.id}`));
+      if (!isNewest) return location.assign(`./#m${answer.id}`);
       release();
       show(answer);
       say("Posted");
@@ -97,20 +107,20 @@ async function submit(event) {
       wait(Number(response.headers.get("Retry-After")) || 1);
     } else {
       const words = "The board could not store the message. Your text is still here.";
-      fail(answer?.code === "invalid_message" ? answer.detail : words);
+      fail(response.status === 400 && answer ? answer.detail : words);
     }
   } finally {
     button.disabled = text.readOnly = false;
     button.textContent = "Send";
-    text.focus();
+    if (document.activeElement.matches("body, #new-message *")) text.focus();
   }
 }
 
 if (form && list) {
-  form.addEventListener("submit", submit);
-  text.addEventListener("input", typed);
-  text.setAttribute("aria-keyshortcuts", "n");
-  text.value ||= recall("localStorage", DRAFT) ?? "";
-  form.elements.key.value = recall("localStorage", DRAFT_KEY) ?? form.elements.key.value;
+  form.onsubmit = submit;
+  text.oninput = typed;
+  text.ariaKeyShortcuts = "n";
+  text.value ||= recall(DRAFT) ?? "";
+  key.value = recall(DRAFT_KEY) || key.value;
   if (text.value) typed();
 }

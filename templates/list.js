@@ -5,7 +5,7 @@ const EMPTY = "No messages yet. Write the first one.";
 const MAX_CARDS = 200;
 // Messages that wait, by id.
 const held = new Map();
-const bar = create("button", { id: "bar", type: "button", hidden: true });
+const bar = create("button", { id: "bar", hidden: true });
 
 function idOf(card) {
   return Number(card.id.slice(1));
@@ -26,12 +26,16 @@ function show(message) {
   announceHeld();
 }
 
+// A moderator edits it, or may still undo a change.
+function isBusy(card) {
+  return card.querySelector("form, .note");
+}
+
 function update(known, message) {
-  // A moderator edits it, or may still undo a change.
-  if (known.querySelector("form, .note")) return;
+  if (isBusy(known)) return;
   const card = cardOf(message);
   if (known.className) card.className = known.className;
-  if (known.querySelector("[open]")) card.querySelector("details")?.setAttribute("open", "");
+  if (known.querySelector("[open]")) card.querySelector("details")?.toggleAttribute("open");
   showTimes(known);
   if (!card.isEqualNode(known)) known.replaceWith(card);
 }
@@ -44,6 +48,7 @@ function insert(message) {
     setTimeout(() => byId(card.id)?.classList.remove("new"), 3000);
   }
   list.insertBefore(card, older ?? null);
+  unhold(message.id);
   tidy();
 }
 
@@ -52,8 +57,12 @@ function remove(id) {
   // Keeps what a moderator types, and what is being saved.
   if (card?.querySelector("form, :not(.gone) > .note")) return;
   card?.remove();
-  if (held.delete(id)) announceHeld();
+  unhold(id);
   tidy();
+}
+
+function unhold(id) {
+  if (held.delete(id)) announceHeld();
 }
 
 function announceHeld() {
@@ -72,26 +81,36 @@ function release() {
 }
 
 function tidy() {
-  let older = document.querySelector("[rel=next]");
   const isEmpty = !list.children.length;
-  if (isNewest) byId("empty").textContent = isEmpty && !older ? EMPTY : "";
-  if (isEmpty && older) refresh();
-  if (list.children.length <= MAX_CARDS) return;
-  while (list.children.length > MAX_CARDS) list.lastElementChild.remove();
+  if (isNewest) byId("empty").textContent = isEmpty && !olderLink() ? EMPTY : "";
+  if (isEmpty && olderLink()) refresh();
+  while (list.children.length > MAX_CARDS && !isBusy(list.lastElementChild)) {
+    list.lastElementChild.remove();
+    linkOlder();
+  }
+}
+
+function olderLink() {
+  return document.querySelector("[rel=next]");
+}
+
+// Leads to what is older than the last card.
+function linkOlder() {
+  let older = olderLink();
   if (!older) {
     older = create("a", { rel: "next" }, "Older");
     document.querySelector("nav")?.remove();
     list.parentNode.append(create("nav", { ariaLabel: "Pages" }, older));
   }
-  older.href = url(`./?before=${idOf(list.lastElementChild)}`);
+  older.href = `./?before=${idOf(list.lastElementChild)}`;
 }
 
 if (isNewest) {
   list.before(bar);
-  bar.addEventListener("click", () => {
+  bar.onclick = () => {
     release();
     list.scrollIntoView();
     list.querySelector("a").focus({ preventScroll: true });
-  });
-  addEventListener("scroll", () => held.size && !isReading() && release(), { passive: true });
+  };
+  document.onscroll = () => held.size && !isReading() && release();
 }

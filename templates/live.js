@@ -40,11 +40,15 @@ function follow() {
 
 // Reads once after a while, and tries to follow again. Pages that lost their streams together come back one by one.
 function later() {
-  poll = setTimeout(async () => {
+  clearTimeout(poll);
+  const own = setTimeout(async () => {
     await refresh();
+    // Meanwhile the page was hidden, or the read failed.
+    if (poll !== own) return;
     poll = null;
     follow();
   }, delay * (1 + Math.random()));
+  poll = own;
   delay = Math.min(2 * delay, POLL);
 }
 
@@ -58,13 +62,19 @@ function unfollow() {
 // that was asked for meanwhile.
 async function refresh() {
   if (!isNewest || ++reads > 1) return;
-  do {
-    reads = 1;
-    await readList();
-  } while (reads > 1);
-  reads = 0;
+  let isRead;
+  try {
+    do {
+      reads = 1;
+      isRead = await readList();
+    } while (reads > 1);
+  } finally {
+    reads = 0;
+    if (!isRead && events) later();
+  }
 }
 
+// Resolves to whether the board answered.
 async function readList() {
   touched = new Set();
   // Before the request: what arrives meanwhile may be newer than the answer.
@@ -74,20 +84,23 @@ async function readList() {
     return response?.ok ? response.json().catch(() => null) : null;
   };
   let answer = await read("messages");
+  const oldestOf = ({ messages, next }) => (next ? messages.at(-1).id : 0);
   // More arrived than one answer holds: as many as the page keeps leave no gap.
-  const isGap = answer?.next && !answer.messages.some((message) => shown.includes(message.id));
-  if (isGap) answer = await read(`messages?limit=${MAX_CARDS}`);
+  const end = answer && oldestOf(answer);
+  if (!shown.includes(end) && shown.some((id) => id < end)) answer = await read(`messages?limit=${MAX_CARDS}`);
   if (!answer) return;
   const ids = answer.messages.map((message) => message.id);
-  const oldest = answer.next ? Math.min(...ids) : 0;
-  if (!answer.next) document.querySelector("[rel=next]")?.remove();
+  const oldest = oldestOf(answer);
   shown.filter((id) => id >= oldest && !ids.includes(id)).forEach(remove);
   answer.messages.filter((message) => !touched.has(message.id)).forEach(show);
+  if (!answer.next) olderLink()?.replaceWith(create("span", {}, "No older messages"));
+  else if (list.lastElementChild) linkOlder();
+  return true;
 }
 
 if (isNewest) {
   follow();
-  document.addEventListener("visibilitychange", () => (document.hidden ? unfollow() : (showTimes(), follow())));
-  addEventListener("pagehide", unfollow);
-  addEventListener("pageshow", follow);
+  document.onvisibilitychange = () => (document.hidden ? unfollow() : (showTimes(), follow()));
+  window.onpagehide = unfollow;
+  window.onpageshow = follow;
 }

@@ -12,7 +12,7 @@ function action(label, onclick, more) {
 
 function setToken(value) {
   token = value;
-  keep("sessionStorage", TOKEN, value);
+  keep(TOKEN, value);
   moderate.textContent = token ? "Stop moderating" : "Moderate";
   list.querySelectorAll(".tools").forEach((tools) => tools.remove());
   [...list.children].forEach(equip);
@@ -66,7 +66,7 @@ async function reason(response) {
   return "Only moderators can change messages.";
 }
 
-function complain(place, words) {
+function complainAt(place, words) {
   place.querySelector("[role=alert]")?.remove();
   place.append(create("p", { role: "alert" }, words));
 }
@@ -82,9 +82,10 @@ function postpone(card, words, act, undo) {
     // Until the board has answered, the note keeps others from changing the card.
     const show = await next();
     note.remove();
+    const near = card.nextElementSibling ?? card.previousElementSibling;
     show?.();
-    const near = card.isConnected ? card : list;
-    if (hasFocus && document.activeElement === document.body) near.querySelector(".tools button")?.focus();
+    if (!hasFocus || document.activeElement !== document.body) return;
+    (byId(card.id) ?? near)?.querySelector(".tools button")?.focus({ preventScroll: true });
   };
   const go = () => end(act);
   const timer = setTimeout(go, UNDO);
@@ -109,17 +110,18 @@ function discard(card) {
     const words = await reason(response);
     return () => {
       back();
-      complain(card, words);
+      complainAt(card, words);
     };
   }, back);
 }
 
 async function edit(card) {
   const response = await request(`messages/${idOf(card)}`);
-  if (!response?.ok) return complain(card, await reason(response));
-  const { message } = await response.json();
+  const answer = response?.ok ? await response.json() : await reason(response);
   // It may have changed meanwhile.
-  openEditor(byId(card.id) ?? card, message);
+  const now = byId(card.id) ?? card;
+  if (isBusy(now)) return;
+  response?.ok ? openEditor(now, answer.message) : complainAt(now, answer);
 }
 
 function openEditor(card, value, words) {
@@ -146,7 +148,7 @@ function openEditor(card, value, words) {
   }, field, buttons);
   card.querySelector(":scope > form, :scope > [role=alert]")?.remove();
   card.append(editor);
-  if (words) complain(editor, words);
+  if (words) complainAt(editor, words);
   // A change that failed later must not interrupt what the moderator does now.
   if (!words || document.activeElement === document.body) field.focus();
 }
@@ -161,7 +163,7 @@ async function save(card, message, restore) {
   };
 }
 
-setToken(token);
+setToken(token ?? "");
 if (!token) ask();
 moderate.addEventListener("click", () => {
   pending.forEach((go) => go());

@@ -104,6 +104,44 @@ def a_tab_that_was_hidden_for_long_has_no_gap(board, browser):
     assert ids == [int(identity) for identity in stored]
 
 
+def a_message_of_ones_own_hides_no_gap(board, browser):
+    browser.expects_errors = True
+    board.post_many(20)
+    page = browser.open_live(board)
+    board.stop()
+    page.fill("#text", "sent during the outage")
+    page.click("#new-message button")
+    board.post_many(120)
+    board.start()
+    page.wait_for_function("() => list.children.length === 141", timeout=20000)
+
+
+def an_empty_page_that_fills_while_it_is_hidden_leads_to_older_messages(board, browser):
+    page = browser.open_live(board, init=TAB)
+    page.evaluate("turn(true)")
+    board.post_many(300)
+    page.evaluate("turn(false)")
+    page.wait_for_selector("nav a[rel=next]")
+    last = page.get_attribute("#messages li:last-child", "id")[1:]
+    assert page.get_attribute("nav a[rel=next]", "href").endswith(f"?before={last}")
+
+
+def a_read_of_the_list_that_fails_is_repeated(board, browser):
+    browser.expects_errors = True
+    window = browser.window()
+    page = browser.tab(window, board, init=TAB + HURRY)
+    wait_live(page)
+    page.evaluate("turn(true)")
+    other = browser.open_live(board)
+    board.post("posted meanwhile")
+    card(other, "posted meanwhile").wait_for()
+    failed = []
+    window.route("**/messages", lambda route: route.continue_() if failed else (failed.append(route), route.fulfill(status=503, body="")))
+    page.evaluate("turn(false)")
+    card(page, "posted meanwhile").wait_for()
+    assert failed
+
+
 def an_edit_of_a_message_on_an_older_page_stays_off_the_newest(board, browser):
     board.post_many(60)
     page = browser.open_live(board)
@@ -139,6 +177,7 @@ def a_list_whose_cards_are_all_deleted_shows_older_ones(board, browser):
     board.sql("DELETE FROM messages ORDER BY id DESC LIMIT 55")
     page.wait_for_function("() => list.children.length === 5")
     assert page.inner_text("#empty") == ""
+    page.wait_for_selector("nav:has-text('No older messages')")
     assert page.locator("[rel=next]").count() == 0
 
 

@@ -1,6 +1,9 @@
 """Tests of editing and deleting."""
 from browser_board import HURRY, PASSWORD, Board, card, log_in, until
 
+# What a tab keeps.
+STORED = "Object.values(sessionStorage).join('')"
+
 
 def is_stored(board, identity):
     return board.sql(f"SELECT COUNT(*) FROM messages WHERE id = {identity}") == "1"
@@ -36,11 +39,11 @@ def the_password_opens_the_buttons_of_each_card_in_this_tab(board, browser):
     for path in ("", "?before=1000000000", f"messages/{first}"):
         page.goto(board.url + path)
         page.wait_for_selector(f"#m{first} button:text-is('Delete')")
-    assert page.evaluate("localStorage.length") == 0 and page.evaluate("document.cookie") == ""
+    assert page.evaluate(STORED.replace("sessionStorage", "localStorage")) == "" and page.evaluate("document.cookie") == ""
     other = browser.tab(window, board)
     assert other.locator(".tools").count() == 0 and other.inner_text("#moderate") == "Moderate"
     page.click("#moderate:text-is('Stop moderating')")
-    assert page.locator(".tools").count() == 0 and page.evaluate("sessionStorage.length") == 0
+    assert page.locator(".tools").count() == 0 and page.evaluate(STORED) == ""
     page.reload()
     assert page.inner_text("#moderate") == "Moderate"
 
@@ -135,6 +138,73 @@ def what_a_moderator_types_survives_edits_and_deletions_of_others(board, browser
     assert page.input_value(f"#m{deleted} textarea") == "typed"
 
 
+def the_focus_and_the_place_stay_after_a_save_and_a_delete(board, browser):
+    board.post_many(40)
+    page = browser.open_live(board, init=HURRY)
+    log_in(page)
+    edited, deleted, below = page.locator("li").evaluate_all("(cards) => cards.slice(20, 23).map((card) => card.id)")
+    page.click(f"#{edited} button:text-is('Edit')")
+    page.fill(f"#{edited} textarea", "changed")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(f"#{edited} small")
+    place = page.evaluate("scrollY")
+    assert place > 0 and page.evaluate("document.activeElement.closest('li').id") == edited
+    page.click(f"#{deleted} button:text-is('Delete')")
+    page.wait_for_selector(f"#{deleted}", state="detached")
+    assert page.evaluate("document.activeElement.closest('li').id") == below
+    assert abs(page.evaluate("scrollY") - place) < 200
+
+
+def what_a_moderator_does_is_not_pushed_off_the_page(board, browser):
+    identity = board.post("to be edited")
+    page = browser.open_live(board)
+    log_in(page)
+    page.click(f"#m{identity} button:text-is('Edit')")
+    page.fill(f"#m{identity} textarea", "typed")
+    board.post_many(201)
+    page.wait_for_function("() => list.children.length >= 200 && list.firstElementChild.textContent.includes('many 201')", timeout=20000)
+    assert page.input_value(f"#m{identity} textarea") == "typed"
+
+
+def an_answer_that_comes_late_changes_no_card_that_is_being_changed(board, browser):
+    edited, deleted = board.post("to be edited"), board.post("to be deleted")
+    page = browser.open_live(board)
+    log_in(page)
+    waiting = []
+    page.route("**/messages/*", lambda route: waiting.append(route))
+    page.evaluate(f"document.querySelector('#m{edited} .tools button').click()")
+    page.evaluate(f"document.querySelector('#m{edited} .tools button').click()")
+    page.evaluate(f"document.querySelector('#m{deleted} .tools button').click()")
+    page.click(f"#m{deleted} button:text-is('Delete')")
+    page.wait_for_function("() => pending.size === 1")
+    until(lambda: page.evaluate("1") and len(waiting) == 3)
+    waiting[0].continue_()
+    page.fill(f"#m{edited} textarea", "typed")
+    with page.expect_response("**/messages/*"):
+        waiting[1].continue_()
+    with page.expect_response("**/messages/*"):
+        waiting[2].continue_()
+    page.evaluate("fetch('messages').then((response) => response.text())")
+    assert page.input_value(f"#m{edited} textarea") == "typed"
+    assert page.locator(f"#m{deleted} form").count() == 0
+
+
+def the_password_is_asked_for_although_the_script_did_not_load_once(board, browser):
+    browser.expects_errors = True
+    page = browser.open(board)
+    page.route("**/moderation-*", lambda route: route.abort())
+    with page.expect_event("requestfailed"):
+        page.click("#moderate")
+    page.unroute("**/moderation-*")
+    page.wait_for_function("() => moderate.onclick")
+    page.click("#moderate")
+    page.fill("dialog input", PASSWORD)
+    page.keyboard.press("Control+Enter")
+    if page.locator("dialog").count():
+        page.click("dialog button:text-is('Moderate')")
+    page.wait_for_selector("#moderate:text-is('Stop moderating')")
+
+
 def a_wrong_password_is_asked_for_again_in_words(board, browser):
     browser.expects_errors = True
     identity = board.post("to be deleted")
@@ -143,7 +213,7 @@ def a_wrong_password_is_asked_for_again_in_words(board, browser):
         log_in(page, wrong)
         page.click(f"#m{identity} button:text-is('Delete')")
         page.wait_for_selector("dialog:has-text(\"That is not the moderator's password.\")")
-        assert page.evaluate("sessionStorage.length") == 0
+        assert page.evaluate(STORED) == ""
         page.click("dialog button:text-is('Cancel')")
         page.wait_for_selector(f"#m{identity} [role=alert]")
         assert page.locator(f"#m{identity} p[dir]").is_visible() and page.inner_text("#moderate") == "Moderate"

@@ -1,7 +1,7 @@
 """Tests of what a reader sees: cards, times, links, pages, and the weight of it all."""
 import re
 
-from browser_board import PASSWORD, Board, card, wait_live
+from browser_board import PASSWORD, Board, card, log_in, wait_live
 
 # HTML without messages, style and script together.
 MAX_WEIGHT = 16 * 1024
@@ -60,12 +60,15 @@ def the_script_makes_the_same_card_as_the_server(board, browser):
 
 
 def a_card_of_the_server_stays_when_nothing_changed(board, browser):
-    identity = board.post("here before")
+    board.post("here before")
+    board.post("https://a.example begins it, https://b.example")
+    board.sql(r"INSERT INTO messages (message) VALUES ('of an\r\nolder\r\n\r\n\r\nprogram\rwith other line ends')")
     page = browser.open(board)
-    page.evaluate(f"document.getElementById('m{identity}').marked = true")
+    page.evaluate("[...list.children].forEach((card) => card.marked = true)")
     wait_live(page)
     page.evaluate("refresh()")
-    assert page.evaluate(f"document.getElementById('m{identity}').marked")
+    page.wait_for_function("() => reads === 0")
+    assert page.evaluate("list.children.length === 3 && [...list.children].every((card) => card.marked)")
 
 
 def times_are_relative_under_a_day_and_exact_on_hover(board, browser):
@@ -169,6 +172,8 @@ def nothing_hostile_leaves_its_card(board, browser):
 def the_time_of_a_right_to_left_message_stands_on_the_right(board, browser):
     left, right = board.post("left to right"), board.post("שלום לכולם")
     page = browser.open(board)
+    log_in(page)
+    page.wait_for_selector(f"#m{right} .tools")
     centre = page.locator("ol").bounding_box()["x"] + page.locator("ol").bounding_box()["width"] / 2
     assert page.locator(f"#m{left} time").bounding_box()["x"] < centre < page.locator(f"#m{right} time").bounding_box()["x"]
 

@@ -1,4 +1,6 @@
 """Tests of the form: sending, drafts, errors and outages."""
+import signal
+
 from browser_board import HURRY, Board, card, problem, send, until
 
 
@@ -174,6 +176,107 @@ def a_draft_that_was_sent_before_the_tab_was_closed_is_posted_once(board, browse
     assert board.sql("SELECT message FROM messages ORDER BY id").splitlines() == ["sent and closed", "the next one"]
 
 
+def the_focus_stays_where_one_works_when_a_message_is_posted_later(board, browser):
+    browser.expects_errors = True
+    board.post("there")
+    page = browser.open(board)
+    board.stop()
+    send(page, "written during the outage")
+    problem(page)
+    page.focus("#messages a")
+    board.start()
+    card(page, "written during the outage").wait_for(timeout=20000)
+    page.wait_for_function("() => !button.disabled")
+    assert page.evaluate("list.contains(document.activeElement)")
+
+
+def a_proxy_that_answers_for_the_board_ends_no_attempt(board, browser):
+    browser.expects_errors = True
+    page = browser.open(board, init=HURRY)
+    statuses = [502, 504, 503]
+    page.route("**/messages", lambda route: route.fulfill(status=statuses.pop(), body="<h1>Bad</h1>") if statuses and route.request.method == "POST" else route.continue_())
+    send(page, "through a proxy")
+    card(page, "through a proxy").wait_for()
+    assert not statuses and page.inner_text("#problem") == ""
+
+
+def a_board_that_hangs_is_reported_and_gets_the_message_later(board, browser):
+    browser.expects_errors = True
+    page = browser.open(board)
+    board.process.send_signal(signal.SIGSTOP)
+    try:
+        send(page, "sent to a board that hangs")
+        page.wait_for_function("() => document.getElementById('problem').textContent.includes('unavailable')", timeout=20000)
+    finally:
+        board.process.send_signal(signal.SIGCONT)
+    card(page, "sent to a board that hangs").wait_for(timeout=20000)
+    assert board.sql("SELECT COUNT(*) FROM messages") == "1"
+
+
+def a_new_key_is_remembered_before_its_message_is_sent(board, browser):
+    browser.expects_errors = True
+    window = browser.window()
+    page = browser.tab(window, board)
+    key = page.input_value("[name=key]")
+    send(page, "the first")
+    card(page, "the first").wait_for()
+    page.evaluate(f"form.elements.key.value = '{key}'")
+
+    def lose_what_is_stored(route):
+        response = route.fetch()
+        route.abort() if response.ok else route.fulfill(response=response)
+
+    page.route("**/messages", lambda route: lose_what_is_stored(route) if route.request.method == "POST" else route.continue_())
+    send(page, "the second")
+    problem(page)
+    page.close()
+    page = browser.tab(window, board)
+    assert page.input_value("#text") == "the second"
+    page.click("#new-message button")
+    page.wait_for_function("() => hint.textContent === 'Posted'")
+    assert board.sql("SELECT COUNT(*) FROM messages") == "2"
+
+
+def the_reasons_of_the_server_stand_at_the_form(board, browser):
+    browser.expects_errors = True
+    page = browser.open(board)
+    page.evaluate("text.value = '\u200b'; form.requestSubmit()")
+    assert "could not store" not in problem(page)
+    page.fill("#text", "better")
+    limited = '{"status": 400, "code": "message_too_long", "detail": "The limit is lower now."}'
+    page.route("**/messages", lambda route: route.fulfill(status=400, body=limited))
+    page.click("#new-message button")
+    page.wait_for_function("() => document.getElementById('problem').textContent === 'The limit is lower now.'")
+
+
+def a_message_that_is_sent_while_posting_is_paused_says_so_and_is_posted_later(board, browser):
+    browser.expects_errors = True
+    page = browser.open(board, init=HURRY)
+    paused = '{"status": 503, "code": "database_unavailable", "detail": "Posting is paused."}'
+    page.route("**/messages", lambda route: route.fulfill(status=503, body=paused) if route.request.method == "POST" else route.continue_())
+    send(page, "sent while paused")
+    assert problem(page).startswith("Posting is paused")
+    page.unroute("**/messages")
+    card(page, "sent while paused").wait_for()
+
+
+def a_draft_stays_when_another_tab_posts(board, browser):
+    window = browser.window()
+    one, other = browser.tab(window, board), browser.tab(window, board)
+    one.fill("#text", "a long draft")
+    send(other, "posted")
+    card(other, "posted").wait_for()
+    one.reload()
+    assert one.input_value("#text") == "a long draft"
+    one.fill("#text", "of the one")
+    other.fill("#text", "of the other")
+    one.click("#new-message button")
+    card(one, "of the one").wait_for()
+    other.close()
+    other = browser.tab(window, board)
+    assert other.input_value("#text") == "of the other"
+
+
 def a_rate_limit_counts_down(board, browser):
     browser.expects_errors = True
     limited = Board(board.folder, RATE_LIMIT="60", TRUSTED_PROXIES="127.0.0.1")
@@ -191,14 +294,16 @@ def a_rate_limit_counts_down(board, browser):
     limited.stop()
 
 
-def a_countdown_ends_by_itself(board, browser):
+def a_countdown_ends_by_itself_and_is_announced_once(board, browser):
     browser.expects_errors = True
     page = browser.open(board, init=HURRY)
     page.route("**/messages", lambda route: route.fulfill(status=429, headers={"Retry-After": "3"}, body="{}"))
+    page.evaluate("""() => {
+        window.shown = [];
+        new MutationObserver(() => shown.push([problem.textContent, problem.ariaLive])).observe(problem, { childList: true });
+    }""")
     send(page, "too soon")
-    shown = [problem(page)]
-    while words := page.inner_text("#problem"):
-        if words != shown[-1]:
-            shown.append(words)
-    assert shown[0].endswith(("in 3 s.", "in 2 s.")) and shown[-1].endswith("in 1 s."), shown
+    page.wait_for_function("() => shown.length && !problem.textContent")
+    words = "Too many messages. Try again in {} s."
+    assert page.evaluate("shown") == [[words.format(3), None], [words.format(2), "off"], [words.format(1), "off"], ["", None]]
     assert page.input_value("#text") == "too soon" and page.get_attribute("#text", "aria-invalid") is None

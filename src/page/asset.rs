@@ -61,18 +61,29 @@ impl Asset {
     }
 }
 
-/// A script without comments and without the blanks and line ends that only people need.
+/// A script without comments and without the blanks, line ends and semicolons that only people need.
 fn short_script(source: &str) -> String {
     let mut script = String::with_capacity(source.len());
-    for line in source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")) {
-        // Regular expressions may have quotes.
-        if line.contains('/') {
-            script.push_str(line);
-        } else {
-            push_without_blanks(&mut script, line);
+    let mut declared = None;
+    for mut line in source.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")) {
+        // Before these characters a line end never ends a statement, or the character does.
+        if line.starts_with(['}', ')', ']', '.', '?', ':', '&', '|']) && script.ends_with('\n') {
+            script.pop();
         }
-        // After these characters a line end never ends a statement.
-        if !line.ends_with(['{', '(', ',', ';']) {
+        if line.starts_with('}') && script.ends_with(';') {
+            script.pop();
+        }
+        // Declarations in a row are one.
+        let declares = ["const ", "let "].into_iter().find(|word| line.starts_with(word));
+        if declares.is_some() && declares == declared {
+            script.pop();
+            script.push(',');
+            line = &line[declares.map_or(0, str::len)..];
+        }
+        declared = declares.filter(|_| line.ends_with(';'));
+        push_without_blanks(&mut script, line);
+        // A brace of its own closes a block. After these characters a line end never ends a statement.
+        if line != "}" && !line.ends_with(['{', '(', ',', ';']) {
             script.push('\n');
         }
     }
@@ -88,6 +99,11 @@ fn push_without_blanks(script: &mut String, line: &str) {
         match quote {
             Some(end) if c == end => quote = None,
             Some(_) => {}
+            // A regular expression may have quotes.
+            None if c == '/' => {
+                script.push(c);
+                return script.extend(rest);
+            }
             None if matches!(c, '"' | '`') => quote = Some(c),
             None if c == ' ' && (is_mark(last) || is_mark(rest.peek().copied())) => continue,
             None => {}
@@ -100,7 +116,17 @@ fn push_without_blanks(script: &mut String, line: &str) {
 /// A style on one line, without the blanks that only people need.
 fn short_style(source: &str) -> String {
     let mut style: String = source.lines().map(str::trim).filter(|line| !line.starts_with("/*")).collect();
-    for (long, short) in [(": ", ":"), (", ", ","), (" {", "{"), ("{ ", "{"), ("; ", ";"), (" }", "}"), (";}", "}")] {
+    for (long, short) in [
+        (": ", ":"),
+        (", ", ","),
+        (" {", "{"),
+        ("{ ", "{"),
+        ("; ", ";"),
+        (" }", "}"),
+        (";}", "}"),
+        ("> ", ">"),
+        (" >", ">"),
+    ] {
         style = style.replace(long, short);
     }
     style
@@ -112,16 +138,15 @@ mod tests {
 
     #[test]
     fn a_short_script_has_all_the_code_and_no_comment() {
-        let source =
-            "// a\nconst b = (c) => {\n  // d\n\n  return c && \" ; \" + e;\n};\nf(`g = ${ h }`, i)\nj = /k = l/\n";
-        let want = "const b=(c)=>{return c&&\" ; \" + e;};f(`g = ${ h }`,i)\nj = /k = l/\n";
+        let source = "// a\nconst b = (c) => {\n  // d\n\n  return c && \" ; \" + e;\n};\nlet q = 1;\nlet r;\nconst s = 2;\nf(`g/ = ${ h }`, i)\nj = /k = l/\nm = n\n  ? o\n  : p;\nif (t) {\n  u();\n}\nv();\n";
+        let want = "const b=(c)=>{return c&&\" ; \" + e};let q=1,r;const s=2;f(`g/ = ${ h }`,i)\nj=/k = l/\nm=n?o:p;if(t){u()}v();";
         assert_eq!(short_script(source), want);
     }
 
     #[test]
     fn a_short_style_has_all_the_rules_and_no_comment() {
         let style = "/* a */\nli:has(> p) > :not(b),\na {\n  color: light-dark(#fff, #000);\n}\n@media (x: y) { p { b: c; } }\n";
-        let want = "li:has(> p) > :not(b),a{color:light-dark(#fff,#000)}@media (x:y){p{b:c}}";
+        let want = "li:has(>p)>:not(b),a{color:light-dark(#fff,#000)}@media (x:y){p{b:c}}";
         assert_eq!(short_style(style), want);
     }
 
@@ -133,6 +158,8 @@ mod tests {
                 let are_paired = |quote: char| line.matches(quote).count().is_multiple_of(2);
                 let is_plain = !line.contains("/*") && !line.contains("\\\"") && !line.ends_with('\\');
                 assert!(are_paired('`') && (are_paired('"') || line.contains('/')) && is_plain, "{line}");
+                // A comment after code would swallow the next line.
+                assert!(!line.contains("//") || line.trim_start().starts_with("//"), "{line}");
             }
         }
         for line in STYLE.lines() {

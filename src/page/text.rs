@@ -102,13 +102,13 @@ fn next_link(text: &str) -> Option<(&str, &str, &str)> {
 
 /// The text with one blank line in place of several.
 pub(super) fn shorten_gaps(text: &str) -> Cow<'_, str> {
-    if !text.contains("\n\n") && !text.contains("\n ") && !text.contains("\n\t") {
+    if !text.contains("\n\n") && !["\n ", "\n\t", "\n\r"].iter().any(|gap| text.contains(gap)) {
         return Cow::Borrowed(text);
     }
     let mut shortened = String::with_capacity(text.len());
     let mut blank_lines = 0;
     for (at, line) in text.split('\n').enumerate() {
-        blank_lines = if line.trim_matches([' ', '\t']).is_empty() { blank_lines + 1 } else { 0 };
+        blank_lines = if line.trim_matches([' ', '\t', '\r']).is_empty() { blank_lines + 1 } else { 0 };
         if blank_lines > 1 {
             continue;
         }
@@ -172,9 +172,13 @@ mod tests {
 
     #[test]
     fn several_blank_lines_become_one() {
-        for (text, want) in
-            [("a\nb", "a\nb"), ("a\n\nb", "a\n\nb"), ("a\n\n\n\nb", "a\n\nb"), ("a\n \n\t\n\nb\n  c", "a\n \nb\n  c")]
-        {
+        for (text, want) in [
+            ("a\nb", "a\nb"),
+            ("a\n\nb", "a\n\nb"),
+            ("a\n\n\n\nb", "a\n\nb"),
+            ("a\n \n\t\n\nb\n  c", "a\n \nb\n  c"),
+            ("a\r\n\r\n\r\nb", "a\r\n\r\nb"),
+        ] {
             assert_eq!(html(text), want);
         }
     }
