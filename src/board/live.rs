@@ -1,8 +1,9 @@
 //! The live feed: every open stream, and the thread that sends them what changed.
 //!
-//! One thread for all streams, and one for their heartbeats. While a stream is open the first reads the newest rows five times a second and compares them with the
-//! rows that it read before; otherwise it sends no statement. A failed read ends no stream: the next one that succeeds
-//! finds all changes. The first stream is opened after a read, so that the next one finds what changes from then on.
+//! One thread for all streams, and one for their heartbeats. While a stream is open, the first one reads the newest rows
+//! five times a second and compares them with the rows that it read before; otherwise it sends no statement. A failed read
+//! ends no stream: the next one that succeeds finds all changes. The first stream is opened after a read, so that the next
+//! one finds what changes from then on.
 
 use std::cell::LazyCell;
 use std::io;
